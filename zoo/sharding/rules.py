@@ -1,0 +1,101 @@
+"""What is split over which mesh axes: one table, and the functions that apply it.
+
+Arrays name their dimensions by logical axes. A parameter carries the names as its metadata `axes`
+(a name that Flax does not interpret, so that nothing is sharded before `jit(init)` does it);
+activations are named where `constrain` is called.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# logical axis -> the mesh axes that split it.
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),  # examples
+    "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
+    "heads": ("tensor",),  # attention heads, or heads x head size
+    "mlp": ("tensor",),  # the MLP's hidden width
+    "classes": ("tensor",),
+    "layers": (),  # the stack that a scan walks through
+    "norm": (),  # scales and biases as wide as the model: too small to be worth gathering
+    "position": (),
+    "patch": (),  # pixels of a patch
+}
+
+
+def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh) -> P:
+    """The PartitionSpec of an array.
+
+    A mesh axis is left out where the mesh lacks it, has it with size 1 or manages it by hand
+    (inside `shard_map` or `pmap`), where an earlier dimension took it, and where it does not
+    divide the dimension.
+
+    Args:
+      axes: the logical name of each dimension, None for one that is never split.
+
+    Raises:
+      ValueError: an unknown name, or not one name for each dimension.
+    """
+    if len(axes) != len(shape):
+        raise ValueError(f"{len(axes)} axis names {tuple(axes)} for the shape {tuple(shape)}")
+    unknown = {axis for axis in axes if axis is not None and axis not in RULES}
+    if unknown:
+        raise ValueError(f"no rule for the axes {sorted(unknown)}; there are: {', '.join(RULES)}")
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    taken: set[str] = set()
+    entries: list[str | tuple[str, ...] | None] = []
+    for axis, size in zip(axes, shape, strict=True):
+        chosen: list[str] = []
+        for mesh_axis in RULES[axis] if axis else ():
+            if kinds.get(mesh_axis) != AxisType.Auto or mesh_axis in taken:
+                continue
+            ways = mesh.shape[mesh_axis]
+            if ways > 1 and size % ways == 0:
+                chosen.append(mesh_axis)
+                taken.add(mesh_axis)
+                size //= ways
+        entries.append(chosen[0] if len(chosen) == 1 else tuple(chosen) or None)
+    while entries and entries[-1] is None:
+        entries.pop()
+    return P(*entries)
+
+
+def batch_spec(mesh: Mesh | AbstractMesh) -> P:
+    """How a batch's first dimension is split, whatever its size."""
+    axes = tuple(axis for axis in RULES["batch"] if mesh.shape.get(axis, 1) > 1)
+    return P(axes) if axes else P()
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pins an activation's sharding in the mesh that is in context; without one, returns `x`.
+
+    Without it the compiler may split a layer's work in ways that nobody asked for: scanned layers
+    with sharded parameters then compute the whole batch on every device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    chosen = spec(axes, x.shape, mesh)
+    return jax.lax.with_sharding_constraint(x, chosen) if any(chosen) else x
+
+
+def param_shardings(abstract_state: nnx.State, mesh: Mesh) -> nnx.State:
+    """The NamedSharding of each parameter, in the same tree.
+
+    Args:
+      abstract_state: parameters with shapes (arrays or ShapeDtypeStructs) and metadata `axes`.
+
+    Raises:
+      ValueError: a parameter without axis names, or with wrong ones.
+    """
+
+    def place(path, param):
+        axes = param.get_metadata().get("axes")
+        if axes is None:
+            raise ValueError(f"parameter {'/'.join(map(str, path))} has no axis names")
+        return NamedSharding(mesh, spec(axes, param.shape, mesh))
+
+    return nnx.map_state(place, abstract_state)
