@@ -1,0 +1,107 @@
+"""The datasets that a config may name; light to import: `zoo list` answers at once."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.config import UserError
+from zoo.config.load import nearest
+from zoo.config.schema import DataConfig
+
+
+class DatasetInfo(NamedTuple):
+    """What there is to know of a dataset before a file is opened. None: the files decide."""
+
+    summary: str
+    splits: dict[str, int] | None  # name -> number of examples
+    num_classes: int | None
+    image: str  # rows x cols x channels
+    license: str
+    files: str  # what has to lie in data.dir
+
+    def __str__(self) -> str:
+        size = ", ".join(f"{n:,} {split}" for split, n in (self.splits or {}).items())
+        classes = f"{self.num_classes} classes" if self.num_classes else ""
+        parts = (self.summary, size, classes, self.image, f"licence: {self.license}")
+        return "; ".join(filter(None, parts))
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "digits": DatasetInfo(
+        "handwritten digits from the UCI repository, shipped with scikit-learn",
+        {"train": 1437, "test": 360},
+        10,
+        "8x8x1",
+        "CC BY 4.0 (UCI); BSD-3-Clause as shipped with scikit-learn",
+        "none",
+    ),
+    "mnist": DatasetInfo(
+        "handwritten digits (LeCun 1998)",
+        {"train": 60_000, "test": 10_000},
+        10,
+        "28x28x1",
+        "no formal licence; mirrors state CC BY-SA 3.0",
+        "train- and t10k- images-idx3-ubyte and labels-idx1-ubyte, each plain or .gz",
+    ),
+    "fashion_mnist": DatasetInfo(
+        "Zalando's articles of clothing (Xiao 2017)",
+        {"train": 60_000, "test": 10_000},
+        10,
+        "28x28x1",
+        "MIT",
+        "as mnist; Debian's package dataset-fashion-mnist is found by itself",
+    ),
+    "cifar10": DatasetInfo(
+        "small photographs of vehicles and animals (Krizhevsky 2009)",
+        {"train": 50_000, "test": 10_000},
+        10,
+        "32x32x3",
+        "no formal licence; for research",
+        "the binary or the python version, unpacked or as its .tar.gz",
+    ),
+    "cifar100": DatasetInfo(
+        "as cifar10, with 100 classes (the fine labels)",
+        {"train": 50_000, "test": 10_000},
+        100,
+        "32x32x3",
+        "no formal licence; for research",
+        "the binary or the python version, unpacked or as its .tar.gz",
+    ),
+    "folder": DatasetInfo(
+        "your own images, one folder a class",
+        None,
+        None,
+        "any",
+        "yours",
+        "SPLIT/CLASS/*.jpg (.jpeg, .png, .webp, .bmp), or CLASS/*.jpg",
+    ),
+    "tfds:NAME": DatasetInfo(
+        "any image classification dataset of TensorFlow Datasets, such as tfds:imagenet2012",
+        None,
+        None,
+        "any",
+        "see the dataset's own",
+        "what TFDS prepared with file_format='array_record'",
+    ),
+}
+
+
+def check_name(name: str) -> None:
+    """Raises `UserError` for a name that is no dataset, with the nearest one."""
+    if name in DATASETS or (name.startswith("tfds:") and len(name) > len("tfds:")):
+        return
+    raise UserError(
+        f"data.name: there is no dataset {name!r}{nearest(name, list(DATASETS))} "
+        f"(tfds:{name} would ask TensorFlow Datasets for it)"
+    )
+
+
+def default_dir(name: str) -> Path:
+    """Where a dataset's files are looked for: $ZOO_DATA_DIR/NAME, else ~/zoo_data/NAME."""
+    root = os.environ.get("ZOO_DATA_DIR") or Path.home() / "zoo_data"
+    return Path(root) / name.replace(":", "_").replace("/", "_")
+
+
+def data_dir(data: DataConfig) -> Path:
+    """The directory that a config means; it need not exist."""
+    return Path(data.dir).expanduser() if data.dir else default_dir(data.name)
