@@ -1,0 +1,20 @@
+"""Zoo: a TPU-first model zoo in JAX and Flax.
+
+`zoo.load(path)` gives a trained model; `zoo.train(config, workdir)` trains one.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "load": "zoo.inference.predict",
+    "train": "zoo.experiment.run",
+    "load_config": "zoo.config",
+}
+__all__ = ["load", "load_config", "train"]
+
+
+def __getattr__(name: str):
+    # Nothing is imported before it is asked for: `import zoo` takes no time and loads no jax.
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

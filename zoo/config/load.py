@@ -1,4 +1,4 @@
-"""Config files in, checked `Config` objects out; every complaint names the key and the nearest one."""
+"""Config files in, checked `Config` objects out; a complaint names the key and the nearest one."""
 
 import ast
 import difflib
@@ -101,7 +101,8 @@ def _find(name: str) -> Path:
 
 def _run(path: Path, arg: str) -> dict[str, Any]:
     spec = importlib.util.spec_from_file_location(f"zoo_config_{path.stem}", path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -22,10 +22,10 @@ class MixConfig(Section):
     """Batch augmentations that run on the device, after pixels are normalised."""
 
     mixup: float = 0.0  # Beta(a, a) of mixup (Zhang 2018); 0 is off
-    cutmix: float = 0.0  # Beta(a, a) of CutMix (Yun 2019); with both on, each is drawn half the time
+    cutmix: float = 0.0  # Beta(a, a) of CutMix (Yun 2019); with both on, each has half the draws
     per: Literal["batch", "example"] = "batch"  # one lambda and one choice for all, or for each
     probability: float = 1.0  # share of batches (or examples) that are mixed at all
-    # big_vision's mixup keeps the larger part of the first image: lambda := max(lambda, 1 - lambda).
+    # big_vision's mixup keeps the larger part of an image's own: lambda := max(lambda, 1 - lambda)
     keep_larger: bool = False
     erase: float = 0.0  # probability of random erasing (Zhong 2017) an image
     erase_area: tuple[float, float] = (0.02, 1 / 3)
@@ -49,7 +49,7 @@ class DataConfig(Section):
     pixel_mean: tuple[float, ...] = (127.5,)  # of 0..255: one number, or one a channel
     pixel_std: tuple[float, ...] = (127.5,)
     mix: MixConfig = MixConfig()
-    repeats: int = 1  # repeated augmentation (Hoffer 2020): neighbours in a batch that share an image
+    repeats: int = 1  # repeated augmentation (Hoffer 2020): neighbours in a batch share an image
     on_bad_image: Literal["error", "skip"] = "error"
     workers: int = 0  # processes that decode; 0 means threads in this one
     threads: int = 4  # threads that decode, in this process or in each worker
@@ -59,7 +59,8 @@ class DataConfig(Section):
 class TaskConfig(Section):
     """How a batch becomes a loss."""
 
-    loss: Literal["softmax", "sigmoid"] = "softmax"
+    # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
+    loss: Literal["softmax", "sigmoid", "sigmoid_mean"] = "softmax"
     label_smoothing: float = 0.0
 
 
@@ -67,7 +68,8 @@ class OptimizerConfig(Section):
     """An optax optimizer, its schedule, and which parameter gets what."""
 
     name: Literal["adamw", "adafactor", "lamb", "lion", "muon", "sgd"] = "adamw"
-    options: dict[str, Any] = {}  # keyword arguments of the optax function, such as b2 or mu_dtype
+    # Keyword arguments of the optax function, such as b2 or mu_dtype.
+    options: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3  # the peak
     schedule: Literal["constant", "linear", "cosine", "rsqrt", "wsd"] = "cosine"
     warmup: str = "0 steps"  # linear, from 0

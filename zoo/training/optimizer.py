@@ -12,8 +12,9 @@ by lr, which is
   adafactor  Shazeer 2018 (arXiv 1804.04235) without a decay of its own; optax's
              `weight_decay_rate` is not multiplied by lr. Its momentum averages u before lr, as
              in Zhai 2022 (arXiv 2106.04560); optax averages lr u
-  lamb       You 2020 (arXiv 1904.00962), as in optax: the trust ratio rescales (u + weight_decay p)
-             of every tensor, where NVIDIA's and timm's leave tensors without decay unscaled
+  lamb       You 2020 (arXiv 1904.00962): the trust ratio rescales (u + weight_decay p), and leaves
+             tensors whose decay factor is 0 alone, as in NVIDIA's, timm's and deit3-jax's; optax
+             rescales every tensor, as decay_rules of one line, (".*", 1.0), do here
 
 Parameters whose path starts with `blocks/` are stacks of layers: LAMB's trust ratio, Muon's
 orthogonalisation and Adafactor's statistics are those of each layer by itself. The kernels of
@@ -96,8 +97,7 @@ def make_optimizer(
     decay = _decay(cfg.weight_decay, settings)
     options = bind_options(cfg)
     if cfg.name == "lamb":
-        trust = _by_layer(optax.scale_by_trust_ratio())
-        steps += [optax.scale_by_adam(**options), decay, trust]
+        steps += [optax.scale_by_adam(**options), decay, _trust_ratio(settings)]
     else:
         steps += [_direction(cfg.name, options), decay]
     steps += [_scale_by_factors(settings), optax.scale_by_learning_rate(schedule)]
@@ -231,6 +231,11 @@ def _decay(weight_decay: float, settings: dict[str, ParamSettings]) -> optax.Gra
         return update + rate * param if rate else update
 
     return optax.stateless(lambda updates, params: map_by_path(add, updates, params))
+
+
+def _trust_ratio(settings: dict[str, ParamSettings]) -> optax.GradientTransformation:
+    mask = lambda tree: map_by_path(lambda path, _: settings[path].decay != 0, tree)
+    return optax.masked(_by_layer(optax.scale_by_trust_ratio()), mask)
 
 
 def _scale_by_factors(settings: dict[str, ParamSettings]) -> optax.GradientTransformation:

@@ -1,0 +1,216 @@
+"""The `zoo` command. Each subcommand imports what it needs, so that `zoo --help` is instant."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.config import UserError, load_config
+from zoo.config.load import nearest
+
+EXIT_DONE, EXIT_FAULT, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit code: 0 done, 2 the user's input, 75 stopped."""
+    argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    args, unknown = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="zoo: %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        if unknown:
+            flags = [*args.flags, "--config.KEY"]
+            raise UserError(f"unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}")
+        if overrides and not getattr(args, "config", None):
+            raise UserError("--config.KEY=VALUE changes a config: give one with --config FILE")
+        args.overrides = overrides
+        return args.run(args) or EXIT_DONE
+    except UserError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return EXIT_USER
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of the arguments."""
+    rest, overrides, words = [], {}, iter(argv)
+    for word in words:
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        overrides[key] = value if equals else next(words, "")
+    return rest, overrides
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All subcommands and their flags."""
+    parser = argparse.ArgumentParser(
+        prog="zoo", description="Train, evaluate and use Transformers in JAX, on any mesh."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    def config_flag(sub: argparse.ArgumentParser, *, required: bool) -> None:
+        text = (
+            "a config file or the name of a shipped one, FILE[:arg]; --config.KEY=VALUE changes it"
+        )
+        sub.add_argument("--config", required=required, metavar="FILE[:arg]", help=text)
+
+    def model_flags(sub: argparse.ArgumentParser) -> None:
+        group = sub.add_mutually_exclusive_group(required=True)
+        group.add_argument("--workdir", help="of a run; its best checkpoint is used")
+        group.add_argument("--weights", help="WORKDIR/checkpoints/STEP")
+
+    def json_flag(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = command("list", run_list, "models, configs and datasets that there are")
+    sub.add_argument("what", nargs="?", choices=("models", "configs", "datasets"))
+    json_flag(sub)
+
+    sub = command(
+        "train", run_train, "train a config; resumes where the workdir holds a checkpoint"
+    )
+    config_flag(sub, required=True)
+    sub.add_argument("--workdir", required=True, help="where everything of the run goes")
+    sub.add_argument("--steps", type=int, help="stop earlier, after this many steps in all")
+
+    sub = command("eval", run_eval, "evaluate a trained model on every split of its config")
+    config_flag(sub, required=False)
+    model_flags(sub)
+    sub.add_argument("--knn", type=int, metavar="K", help="also k-NN on frozen features")
+    sub.add_argument("--probe", action="store_true", help="also a linear probe on frozen features")
+    json_flag(sub)
+
+    sub = command("predict", run_predict, "classify images")
+    model_flags(sub)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files")
+    sub.add_argument("--top", type=int, default=5, help="classes to show (5)")
+    json_flag(sub)
+
+    sub = command(
+        "bench", run_bench, "measure a config: the step alone, the input alone, both together"
+    )
+    config_flag(sub, required=True)
+    sub.add_argument("--steps", type=int, default=20, help="steps to measure (20)")
+    sub.add_argument("--json", metavar="FILE", help="also write the results there")
+
+    sub = command("data", run_data, "prepare, describe or check a dataset")
+    sub.add_argument("action", choices=("prepare", "info", "check"))
+    sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, tfds:NAME")
+    sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
+    sub.add_argument("--out", help="prepare: where the ArrayRecord files go")
+    sub.add_argument("--split", action="append", help="only this split; may be repeated")
+    json_flag(sub)
+
+    sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
+    sub.add_argument("path", metavar="PATH", help="a workdir, or WORKDIR/checkpoints/STEP")
+    json_flag(sub)
+
+    for sub in commands.choices.values():
+        flags = [flag for action in sub._actions for flag in action.option_strings]
+        sub.set_defaults(flags=flags)
+    return parser
+
+
+def show(value: Any, lines: Sequence[str], as_json: bool) -> None:
+    """Results go to stdout: lines for people, or one JSON document."""
+    print(json.dumps(value) if as_json else "\n".join(lines))
+
+
+def run_list(args: argparse.Namespace) -> None:
+    """zoo list [models|configs|datasets]."""
+    from zoo.experiment import listing
+
+    found = listing.catalog(args.what)
+    show(found, listing.tables(found), args.json)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """zoo train."""
+    config = load_config(args.config, args.overrides)
+    from zoo.experiment.run import run
+
+    outcome = run(config, Path(args.workdir), stop_at=args.steps)
+    print("\n".join(outcome.lines))
+    return EXIT_STOPPED if outcome.stopped_by_signal else EXIT_DONE
+
+
+def run_eval(args: argparse.Namespace) -> None:
+    """zoo eval."""
+    config = load_config(args.config, args.overrides) if args.config else None
+    from zoo.experiment.evaluate import evaluate_weights
+
+    metrics = evaluate_weights(
+        args.weights or args.workdir, config, neighbours=args.knn, probe=args.probe
+    )
+    show(metrics, [f"{name:<28} {value:.6g}" for name, value in metrics.items()], args.json)
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    """zoo predict."""
+    from zoo.inference.predict import load
+
+    model = load(args.weights or args.workdir)
+    found = [{"image": path, "top": model.predict(path, top=args.top)} for path in args.images]
+    lines = [
+        f"{one['image']}: " + ", ".join(f"{t['class']} {t['probability']:.1%}" for t in one["top"])
+        for one in found
+    ]
+    show(found, lines, args.json)
+
+
+def run_bench(args: argparse.Namespace) -> None:
+    """zoo bench."""
+    config = load_config(args.config, args.overrides)
+    from zoo.experiment.bench import bench
+
+    found = bench(config, steps=args.steps)
+    if args.json:
+        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+    print("\n".join(f"{name:<34} {value:.6g}" for name, value in found.items()))
+
+
+def run_data(args: argparse.Namespace) -> int:
+    """zoo data prepare | info | check."""
+    from zoo.config.schema import DataConfig
+    from zoo.data import prepare
+
+    cfg = DataConfig(name=args.name, dir=args.dir)
+    if args.action == "prepare":
+        if not args.out:
+            raise UserError("zoo data prepare needs --out DIR")
+        found = prepare.prepare(cfg, Path(args.out), args.split)
+    elif args.action == "info":
+        found = prepare.info(cfg)
+    else:
+        found = {split: prepare.check(cfg, split) for split in args.split or ("train", "test")}
+    show(found, [json.dumps(found, indent=2)], args.json)
+    bad = args.action == "check" and any(one["unreadable"] for one in found.values())
+    return EXIT_USER if bad else EXIT_DONE
+
+
+def run_inspect(args: argparse.Namespace) -> None:
+    """zoo inspect."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # needs no accelerator, and must not take one
+    from zoo.experiment.inspect import inspect_weights
+
+    found, lines = inspect_weights(args.path)
+    show(found, lines, args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

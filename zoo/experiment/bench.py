@@ -1,0 +1,85 @@
+"""`zoo bench`: where a config's time goes on the devices that are there."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from zoo.config.schema import Config
+from zoo.config.vit import macs
+from zoo.data.stream import train_batches
+from zoo.sharding.devices import peak_flops
+from zoo.sharding.mesh import make_mesh
+from zoo.training.loop import make_run_optimizer
+from zoo.training.resolve import resolve
+from zoo.training.runner import make_runner
+
+
+def bench(config: Config, *, steps: int = 20) -> dict[str, float]:
+    """Measures the step alone, the input alone, and both as the training loop runs them.
+
+    Returns:
+      Medians of seconds a step, examples a second, MFU, and the loop's overhead over the slower
+      of its two halves. All on this process's share of the batch.
+    """
+    run = resolve(config)
+    config, mesh = run.config, make_mesh(run.config.mesh)
+    tx, _ = make_run_optimizer(run, mesh)
+    runner = make_runner(config, tx, mesh)
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
+        return train_batches(config.data, seed=config.seed, start=0, **hosts)
+
+    began = time.perf_counter()
+    state = runner.enter(runner.init(jax.random.key(config.seed)))
+    batch = runner.put(next(batches()))
+    state, metrics = runner.step(state, batch)
+    jax.block_until_ready(metrics)
+    compiled = time.perf_counter() - began
+
+    def alone() -> Iterator[float]:
+        nonlocal state
+        for _ in range(steps):
+            start = time.perf_counter()
+            state, metrics = runner.step(state, batch)
+            jax.block_until_ready(metrics)
+            yield time.perf_counter() - start
+
+    def both(source: Iterator[dict[str, np.ndarray]]) -> Iterator[float]:
+        nonlocal state
+        start = time.perf_counter()
+        for host_batch in itertools.islice(source, steps):
+            state, metrics = runner.step(state, runner.put(host_batch))
+            jax.block_until_ready(metrics)
+            yield time.perf_counter() - start
+            start = time.perf_counter()
+
+    step_s = float(np.median([*alone()]))
+    input_s = _seconds_a_batch(batches(), steps)
+    both_s = float(np.median([*both(batches())]))
+    size = config.data.batch_size
+    flops = 6 * macs(config.model) * size
+    return {
+        "step_s": step_s,
+        "input_s": input_s,
+        "step_and_input_s": both_s,
+        "overhead_over_slower_half": both_s / max(step_s, input_s) - 1,
+        "examples_per_second_step": size / step_s,
+        "examples_per_second_input": size / input_s,
+        "examples_per_second": size / both_s,
+        "mfu": flops / both_s / (peak_flops(jax.devices()[0]) * jax.device_count()),
+        "first_step_s": compiled,
+        "devices": jax.device_count(),
+        "batch_size": size,
+    }
+
+
+def _seconds_a_batch(source: Iterator[dict[str, np.ndarray]], steps: int) -> float:
+    next(source)  # starts the workers
+    start = time.perf_counter()
+    for _ in itertools.islice(source, steps):
+        pass
+    return (time.perf_counter() - start) / steps

@@ -1,0 +1,53 @@
+"""`zoo inspect`: what a checkpoint holds, read from its metadata; no array is loaded."""
+
+from typing import Any
+
+import numpy as np
+
+from zoo.training.weights import open_weights
+
+
+def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
+    """A checkpoint's arrays and facts, as a JSON value and as lines of text.
+
+    Raises:
+      UserError: there is no checkpoint at the path, or it cannot be read.
+    """
+    weights = open_weights(path)
+    shapes = weights.checkpoints.shapes(weights.step)
+    meta = weights.checkpoints.meta(weights.step)
+    arrays = [
+        {
+            "name": f"{item}.{name}",
+            "shape": [*leaf.shape],
+            "dtype": str(leaf.dtype),
+            "bytes": int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize,
+        }
+        for item, leaves in shapes.items()
+        for name, leaf in leaves.items()
+    ]
+    totals = {
+        item: sum(a["bytes"] for a in arrays if a["name"].startswith(f"{item}.")) for item in shapes
+    }
+    num_params = sum(int(np.prod(leaf.shape)) for leaf in shapes["params"].values())
+    found = {
+        "step": weights.step,
+        "steps": weights.checkpoints.steps(),
+        "num_params": num_params,
+        "classes": [*weights.classes],
+        "metrics": meta["metrics"],
+        "bytes": totals,
+        "arrays": arrays,
+    }
+    width = max(len(a["name"]) for a in arrays)
+    lines = [
+        f"{a['name']:<{width}}  {a['dtype']:<9} {a['shape']!s:<20} {a['bytes']:>14,} B"
+        for a in arrays
+    ]
+    lines += [
+        "",
+        f"step {weights.step} (of {found['steps']}), {num_params:,} parameters, "
+        + ", ".join(f"{item} {size / 2**20:,.1f} MiB" for item, size in totals.items()),
+        "metrics " + ", ".join(f"{k} {v:.6g}" for k, v in meta["metrics"].items()),
+    ]
+    return found, lines

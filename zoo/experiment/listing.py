@@ -1,0 +1,76 @@
+"""`zoo list`: what there is, known without importing jax."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from zoo.config.load import CONFIG_DIR
+from zoo.config.vit import SIZES, ViTConfig, macs, num_params
+from zoo.data.catalog import DATASETS
+
+# The patch sizes that a size is published with; 16 where it is not named here.
+_PATCHES = {
+    "S": (32, 16),
+    "B": (32, 16, 8),
+    "L": (32, 16, 14),
+    "So400m": (14,),
+    "H": (14,),
+    "g": (14,),
+    "G": (14,),
+    "e": (14,),
+}
+
+
+def catalog(what: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Models, configs and datasets, or one of the three."""
+    makers = {"models": models, "configs": configs, "datasets": datasets}
+    return {name: make() for name, make in makers.items() if what in (None, name)}
+
+
+def models() -> list[dict[str, Any]]:
+    """Each size of ViT with the patches that it is published with, at 224 and 1,000 classes."""
+    names = [f"{size}/{patch}" for size in SIZES for patch in _PATCHES.get(size, (16,))]
+    found = []
+    for name in names:
+        cfg = ViTConfig(size=name, num_classes=1000, image_size=224, channels=3)
+        found.append(
+            {
+                "name": f"vit {name}",
+                "num_params": num_params(cfg),
+                "gmacs": round(macs(cfg) / 1e9, 3),
+                "about": f"width {cfg.width}, depth {cfg.depth}, {cfg.num_heads} heads",
+            }
+        )
+    return found
+
+
+def configs() -> list[dict[str, Any]]:
+    """Each file of `configs/` with the first line of its docstring; no file is run."""
+    return [
+        {"name": path.stem, "about": _first_line(path)} for path in sorted(CONFIG_DIR.glob("*.py"))
+    ]
+
+
+def datasets() -> list[dict[str, Any]]:
+    """Each dataset with what it is."""
+    return [
+        {"name": name, "about": info.summary, **info._asdict()} for name, info in DATASETS.items()
+    ]
+
+
+def tables(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The catalog as lines of text."""
+    lines = []
+    for title, rows in found.items():
+        lines += ["", title]
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            size = f"{row['num_params']:>13,}  " if "num_params" in row else ""
+            work = f"{row['gmacs']:>9.3f} GMAC  " if "gmacs" in row else ""
+            lines.append(f"  {row['name']:<{width}}  {size}{work}{row['about']}")
+    return lines[1:]
+
+
+def _first_line(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return text.split("\n")[0]

@@ -1,0 +1,72 @@
+"""A whole experiment: train, look at what was learnt, write the report."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from zoo.config import UserError
+from zoo.config.schema import Config
+from zoo.config.vit import num_params
+from zoo.experiment.findings import find
+from zoo.experiment.report import ReportArtifacts, write_report
+from zoo.training.loop import TrainResult
+from zoo.training.loop import train as train_loop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `zoo train` prints and returns."""
+
+    lines: tuple[str, ...]
+    metrics: dict[str, float]
+    report: Path | None
+    stopped_by_signal: bool
+
+
+def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome:
+    """Trains and writes `report.html`; see `zoo.training.loop.train` for what it raises."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make --workdir {workdir}: {error.strerror}") from error
+    result = train_loop(config, workdir, stop_at=stop_at)
+    if jax.process_index() != 0:
+        return Outcome((), result.metrics, None, result.stopped_by_signal)
+    if result.stopped_by_signal:
+        line = f"stopped by a signal after step {result.step}, saved; the same command goes on"
+        return Outcome((line,), result.metrics, None, True)
+    report = write_report(workdir, artifacts=artifacts(result))
+    lines = [f"{name:<24} {value:.6g}" for name, value in result.metrics.items()]
+    lines.append(f"{'report':<24} {report}")
+    return Outcome(tuple(lines), result.metrics, report, False)
+
+
+def train(config: Config, workdir: str | Path, *, stop_at: int | None = None) -> dict[str, float]:
+    """Trains as `zoo train` does; returns the last evaluation's metrics."""
+    return run(config, Path(workdir), stop_at=stop_at).metrics
+
+
+def artifacts(result: TrainResult) -> ReportArtifacts | None:
+    """What the report shows of the finished model: None where there is nothing to evaluate on."""
+    config = result.run.config
+    if not config.data.eval_splits:
+        return None
+    found = find(result)
+    device = jax.devices()[0]
+    return ReportArtifacts(
+        classes=result.run.classes,
+        num_params=num_params(config.model),
+        device=f"{jax.device_count()} x {device.device_kind}",
+        command=command_line(),
+        **found,
+    )
+
+
+def command_line() -> str:
+    """The command that runs, as one would type it."""
+    import_name = Path(sys.argv[0]).name
+    words: list[Any] = ["zoo" if import_name in ("zoo", "cli.py") else import_name, *sys.argv[1:]]
+    return " ".join(words)

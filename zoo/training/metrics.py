@@ -1,0 +1,113 @@
+"""Where metrics go: a JSON line and TensorBoard, a progress bar or lines on stderr."""
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from zoo.config.schema import Config
+from zoo.config.vit import macs
+from zoo.sharding.devices import peak_flops
+
+
+class MetricsWriter:
+    """Appends to `metrics.jsonl` and to TensorBoard's event files; silent on all hosts but one."""
+
+    def __init__(self, workdir: Path):
+        self._file = self._board = None
+        if jax.process_index() == 0:
+            self._file = (workdir / "metrics.jsonl").open("a")
+            self._board = SummaryWriter(str(workdir), write_to_disk=True)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One line; numbers that are not finite become null, as JSON knows none."""
+        if self._file is None or self._board is None:
+            return
+        finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes the files."""
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
+
+
+class Progress:
+    """A bar with the time left on a terminal; a line at each logged step elsewhere."""
+
+    def __init__(self, start: int, total: int):
+        self._total, self._start, self._began = total, start, time.perf_counter()
+        self._bar: Any = None
+        if sys.stderr.isatty() and jax.process_index() == 0:
+            self._bar = tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
+
+    def update(self, step: int) -> None:
+        """One more step is done."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows metrics of a step."""
+        shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
+        text = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        else:
+            done = step - self._start
+            left = (time.perf_counter() - self._began) / max(done, 1) * (self._total - step)
+            self.say(f"step {step}/{self._total}  {text}  left {tqdm.format_interval(left)}")
+
+    def say(self, text: str) -> None:
+        """A line on stderr, above the bar; on the first host only."""
+        if jax.process_index() == 0:
+            tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leaves the bar where it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Meter:
+    """Examples a second and MFU between logged steps, without evaluations and checkpoints."""
+
+    def __init__(self, config: Config):
+        self._batch_size = config.data.batch_size
+        self._flops = 3 * 2 * macs(config.model)
+        self._peak = peak_flops(jax.devices()[0]) * jax.device_count()
+        self.formula = (
+            f"MFU = examples/s x {self._flops:.4g} model FLOPs an example (3 x 2 x "
+            f"{macs(config.model):.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "
+            f"{jax.devices()[0].device_kind}"
+        )
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        """Begins to count at a step."""
+        self._step, self._since = step, time.perf_counter()
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Rates since the last call."""
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        rate = (step - self._step) * self._batch_size / seconds
+        self.start(step)
+        return {"examples_per_second": rate, "mfu": rate * self._flops / self._peak}
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began

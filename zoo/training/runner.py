@@ -1,0 +1,153 @@
+"""A config's training step on its devices: jit over a mesh, or pmap."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from zoo.config import UserError
+from zoo.config.schema import Config
+from zoo.sharding.batches import check_divides, put_batch
+from zoo.sharding.rules import batch_spec
+from zoo.tasks.build import Params, abstract_model, abstract_params, init_params
+from zoo.tasks.classify import Batch, Classify
+from zoo.training.step import TrainState, init_state, train_step
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A training step, placed; `jit` and `pmap` look alike from outside.
+
+    Attributes:
+      abstract_state: shapes and shardings of the state as checkpoints and evaluation see it.
+      init: key -> that state, fresh; created sharded, no device ever holds it all.
+      enter: that state -> as `step` takes it; `leave` goes back. Under jit both do nothing.
+      put: host-local numpy rows of a batch -> the global batch.
+      step: (state, batch) -> (state, metrics); gives the old state's memory to the new one.
+    """
+
+    mesh: Mesh
+    abstract_state: TrainState
+    init: Callable[[Array], TrainState]
+    enter: Callable[[TrainState], TrainState]
+    leave: Callable[[TrainState], TrainState]
+    put: Callable[[dict[str, np.ndarray]], Batch]
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+
+
+def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) -> Runner:
+    """Places the step of a config on a mesh; nothing is compiled before the first call.
+
+    Raises:
+      UserError: the batch does not divide over the devices, or pmap is asked what it cannot do.
+    """
+    check_divides("batch_size", config.data.batch_size, mesh, config.accumulate)
+    task = Classify.from_config(config)
+    graphdef, _ = abstract_model(config)
+    replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, batch_spec(mesh))
+    key = jax.random.key(config.seed)
+
+    def init(key):
+        return init_state(config, tx, init_params(config, key))
+
+    params = abstract_params(config, mesh)
+    shapes = jax.eval_shape(init, key)
+    shardings = state_shardings(shapes, jax.tree.map(lambda p: p.sharding, params), mesh)
+    step = functools.partial(train_step, config=config, task=task, graphdef=graphdef, tx=tx)
+
+    def prepare(batch, step_index):
+        return task.prepare(batch, jax.random.fold_in(key, step_index))
+
+    def in_mesh(function):
+        """Calls with the mesh in context, where activation constraints look it up."""
+
+        def call(*args):
+            with jax.set_mesh(mesh):
+                return function(*args)
+
+        return call
+
+    common = {
+        "mesh": mesh,
+        "abstract_state": jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        ),
+        "init": in_mesh(jax.jit(init, out_shardings=shardings)),
+        "put": functools.partial(put_batch, mesh=mesh, batch_size=config.data.batch_size),
+    }
+    if config.mode == "pmap":
+        return Runner(**common, **_pmap(mesh, step, in_mesh(jax.jit(prepare))))
+    jit_step = jax.jit(
+        lambda state, batch: step(state, prepare(batch, state.step)),
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, replicated),
+        donate_argnums=0,
+    )
+    same = lambda state: state
+    return Runner(**common, enter=same, leave=same, step=in_mesh(jit_step))
+
+
+def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> dict[str, Callable]:
+    """What differs under `jax.pmap`: every device holds the whole state, along a leading axis.
+
+    The batch is prepared under jit as one global batch, so that mixup sees the same neighbours
+    as in jit mode; only the step itself is mapped over the devices of this host.
+    """
+    if mesh.shape["data"] != mesh.size or jax.process_count() > 1:
+        raise UserError(
+            "config.mode 'pmap' is plain data parallelism on one host: set config.mesh to "
+            "data=-1, fsdp=1, tensor=1, or config.mode to 'jit'"
+        )
+    devices = list(mesh.devices.flat)
+    mapped = jax.pmap(
+        functools.partial(step, axis_name="batch"),
+        axis_name="batch",
+        donate_argnums=0,
+        devices=devices,
+    )
+    replicated = NamedSharding(mesh, P())
+    copies = NamedSharding(Mesh(np.array(devices), ("batch",)), P("batch"))
+
+    def enter(state):
+        tile = lambda x: jnp.broadcast_to(x, (len(devices), *x.shape))
+        return jax.device_put(jax.tree.map(tile, state), copies)
+
+    def leave(state):
+        first = lambda x: jax.device_put(np.asarray(x[0]), replicated)
+        return jax.tree.map(first, state)
+
+    def pmap_step(state, batch):
+        split = lambda x: x.reshape(len(devices), -1, *x.shape[1:])
+        state, metrics = mapped(state, jax.tree.map(split, prepare(batch, jax.device_put(state.step[0], replicated))))
+        return state, jax.tree.map(lambda x: x[0], metrics)
+
+    return {"enter": enter, "leave": leave, "step": pmap_step}
+
+
+def state_shardings(shapes: TrainState, param_sharding: Params, mesh: Mesh) -> Any:
+    """Shardings of a whole state: what mirrors a parameter lies where the parameter lies.
+
+    Averages and optimizer moments have a parameter's path at the end of their own, and its shape;
+    whatever else there is (counts, factored statistics) is replicated.
+    """
+    replicated = NamedSharding(mesh, P())
+    by_path = dict(jax.tree_util.tree_leaves_with_path(param_sharding))
+    param_shapes = dict(jax.tree_util.tree_leaves_with_path(shapes.params))
+
+    def place(path, leaf):
+        tails = (path[start:] for start in range(len(path)))
+        tail = next((tail for tail in tails if tail in by_path), None)
+        mirrors = tail is not None and param_shapes[tail].shape == leaf.shape
+        return by_path[tail] if mirrors else replicated
+
+    return jax.tree_util.tree_map_with_path(place, shapes)

@@ -1,0 +1,54 @@
+"""A run's directory: the config in it, and whether a new run may go on there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from zoo.config import UserError
+from zoo.config.load import to_dict
+from zoo.config.schema import Config
+
+# Keys that say how a run is carried out, not what it computes: they may change on resuming.
+FREE_KEYS = (
+    "mesh", "mode", "accumulate", "max_in_flight", "log_every", "eval_every", "save_every",
+    "keep_last", "profile_at", "profile_steps", "data.dir", "data.workers", "data.threads",
+    "data.prefetch", "data.eval_batch_size", "model.scan", "model.remat",
+)  # fmt: skip
+
+
+def check_workdir(workdir: Path, config: Config) -> None:
+    """Raises a UserError where a workdir holds a run with another config."""
+    path = workdir / "config.json"
+    if not path.exists() or not any((workdir / "checkpoints").glob("[0-9]*")):
+        return
+    old, new = (flat_config(tree) for tree in (json.loads(path.read_text()), to_dict(config)))
+    differing = [
+        key
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith((*FREE_KEYS, "total"))
+    ]
+    if differing:
+        shown = ", ".join(
+            f"config.{k} {old.get(k)} there, {new.get(k)} here" for k in differing[:3]
+        )
+        raise UserError(
+            f"{workdir} holds a run of another config ({shown}): give another --workdir, or the "
+            "same config to resume"
+        )
+
+
+def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys, dotted; lists count as values."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flat_config(v, f"{prefix}.{k}".strip(".")) for k, v in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Stores the resolved config, enough to run again: `zoo train --config WORKDIR/config.json`."""
+    if jax.process_index() == 0:
+        text = json.dumps(to_dict(config), indent=2) + "\n"
+        (workdir / "config.json").write_text(text)
