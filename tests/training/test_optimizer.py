@@ -85,7 +85,15 @@ def run_optax(name, params, weight_decay, steps=4, seed=1):
     kernel = {path: "kernel" in path for path in params}
     options = OPTIONS.get(name, {})
     by_hand = weight_decay
-    if name in ("adamw", "lamb", "lion"):
+    if name == "lamb":
+        by_hand = 0.0
+        tx = optax.chain(
+            optax.scale_by_adam(eps=1e-6, **options),
+            optax.add_decayed_weights(weight_decay, kernel),
+            optax.masked(optax.scale_by_trust_ratio(), kernel),
+            optax.scale_by_learning_rate(SCHEDULE),
+        )
+    elif name in ("adamw", "lion"):
         by_hand = 0.0
         function = getattr(optax, name)
         tx = function(SCHEDULE, weight_decay=weight_decay, mask=kernel, **options)
@@ -114,6 +122,19 @@ def test_stacked_layers_move_as_optax_moves_each_by_itself(name):
     ours = unstack(run(make_optimizer(cfg, params, SCHEDULE), params))
     theirs = run_optax(name, params, weight_decay=0.3)
     assert ours.keys() == theirs.keys()
+    for path, value in theirs.items():
+        np.testing.assert_allclose(ours[path], value, rtol=2e-5, atol=2e-6, err_msg=path)
+
+
+def test_lamb_rescales_every_tensor_where_all_decay_as_optax_does():
+    cfg = OptimizerConfig(name="lamb", weight_decay=0.3, decay_rules=((".*", 1.0),))
+    params = random_tree(0)
+    ours = unstack(run(make_optimizer(cfg, params, SCHEDULE), params))
+    theirs, tx = unstack(params), optax.lamb(SCHEDULE, weight_decay=0.3)
+    state = tx.init(theirs)
+    for step in range(4):
+        updates, state = update(tx, unstack(random_tree(1 + step)), state, theirs)
+        theirs = {path: x + updates[path] for path, x in theirs.items()}
     for path, value in theirs.items():
         np.testing.assert_allclose(ours[path], value, rtol=2e-5, atol=2e-6, err_msg=path)
 
