@@ -1,0 +1,169 @@
+"""The stream of batches: from any step on, for any host of any number of hosts.
+
+`zoo.data.batches` says what is in a batch; Grain makes batches ahead, in threads or in worker
+processes. A script that sets `data.workers` needs the usual guard, `if __name__ == "__main__":`.
+"""
+
+import logging
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from zoo.config import UserError
+from zoo.config.schema import DataConfig
+from zoo.data.batches import Batch, BatchMaker, Made, host_rows
+from zoo.data.sources import open_source
+
+_log = logging.getLogger(__name__)
+
+
+def train_batches(
+    data: DataConfig,
+    *,
+    seed: int,
+    start: int,
+    stop: int | None = None,
+    host: int = 0,
+    num_hosts: int = 1,
+) -> "Stream":
+    """Batches number `start`, `start + 1`, ... of `data.train_split`, without an end by default.
+
+    Args:
+      data: the config's section; `batch_size` counts all hosts.
+      seed: of the order and the augmentation.
+      start: number of the first batch.
+      stop: number of the batch to end before.
+      host: which rows of each global batch to yield: those of this host.
+      num_hosts: hosts that share the global batch.
+
+    Returns:
+      An iterator of dicts of arrays, B being this host's share of the batch: "image" uint8
+      [B, rows, cols, channels], "label" int32 [B], "weight" float32 [B], "index" int32 [B] (the
+      example's place in its split).
+
+    Raises:
+      UserError: as `open_source`; the hosts cannot share the batch. While iterating: an image that
+        cannot be read (unless `on_bad_image` is "skip") or whose size is wrong in the end.
+    """
+    rows = host_rows(data.batch_size, "data.batch_size", host, num_hosts)
+    source = open_source(data, data.train_split)
+    make = BatchMaker(source, data, seed=seed, rows=rows, batch_size=data.batch_size)
+    return Stream(make, data, start, stop)
+
+
+def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int = 1) -> "Stream":
+    """Every example of a split once, in order; all hosts yield equally many batches.
+
+    Rows that pad the last batch have weight 0 and index -1; with `on_bad_image="skip"`, images that
+    cannot be read have weight 0 too.
+
+    Args:
+      data: the config's section; `eval_batch_size` counts all hosts.
+      split: such as "test" or "train[-10%:]".
+      host: as in `train_batches`.
+      num_hosts: as in `train_batches`.
+
+    Returns:
+      As `train_batches`.
+
+    Raises:
+      UserError: as `train_batches`.
+    """
+    batch_size = data.eval_batch_size or data.batch_size
+    key = "data.eval_batch_size" if data.eval_batch_size else "data.batch_size"
+    rows = host_rows(batch_size, key, host, num_hosts)
+    source = open_source(data, split)
+    make = BatchMaker(source, data, seed=None, rows=rows, batch_size=batch_size)
+    return Stream(make, data, 0, math.ceil(len(source) / batch_size))
+
+
+class Stream(Iterator[Batch]):
+    """Batches made ahead. It closes itself at its end; close it when leaving it earlier."""
+
+    def __init__(self, make: BatchMaker, data: DataConfig, start: int, stop: int | None):
+        for key, least in {"repeats": 1, "workers": 0, "threads": 1, "prefetch": 1}.items():
+            if getattr(data, key) < least:
+                raise UserError(f"data.{key} is {getattr(data, key)}: it is {least} or more")
+        self.skipped: dict[str, str] = {}  # unreadable image -> why, of the batches so far
+        self._on_bad_image = data.on_bad_image
+        # Batches, not examples, pass through Grain: it needs 8 to 200 us an element.
+        ahead = data.prefetch
+        batches = grain.MapDataset.range(start, sys.maxsize if stop is None else stop).map(make)
+        batches = batches.to_iter_dataset(grain.ReadOptions(min(2, ahead), ahead))
+        if data.workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # Grain reads its settings from absl's flags
+            share = math.ceil(ahead / data.workers)
+            options = grain.MultiprocessingOptions(data.workers, share)
+            batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+        self._iterators = [iter(batches)]
+        # Runs once: when asked to, when nobody holds the stream any more, or when Python exits.
+        self._finish = weakref.finalize(self, _finish, self._iterators, make)
+
+    def __next__(self) -> Batch:
+        if not self._finish.alive:
+            raise StopIteration
+        try:
+            return self._checked(next(self._iterators[0]))
+        except BaseException:  # the end, too
+            self.close()
+            raise
+
+    def _checked(self, made: Made) -> Batch:
+        if made.error:
+            raise UserError(made.error)
+        for name, reason in made.unreadable:
+            if self._on_bad_image == "error":
+                raise UserError(
+                    f"{name} is no readable image ({reason}): mend or remove it, or set "
+                    "data.on_bad_image='skip'; `zoo data check` finds all of them"
+                )
+            if name not in self.skipped:
+                self.skipped[name] = reason
+                _log.warning("skipped %s, which is no readable image (%s)", name, reason)
+        assert made.batch is not None
+        # A worker's arrays are views of shared memory, of a class of Grain's.
+        return {key: np.asarray(array) for key, array in made.batch.items()}
+
+    def close(self) -> None:
+        """Ends threads and worker processes; whoever reads on finds the stream at its end."""
+        self._finish()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _finish(iterators: list[grain.DatasetIterator], make: BatchMaker) -> None:
+    # Out of the list: Grain's iterators complain where they outlive Python's modules.
+    iterators.pop().close()
+    make.close()
+
+
+def _start_worker(_index: int, _count: int) -> None:
+    """Lets the parent process decide when a worker ends."""
+    # A signal to the whole process group must not end a worker before the parent, which still
+    # wants to save a checkpoint.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A parent that was killed can tell nobody: its workers would wait for it for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
