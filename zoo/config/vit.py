@@ -41,18 +41,20 @@ class ViTConfig(Section, tag_field="family", tag="vit"):
     image_size: int | tuple[int, int] | None = None
     channels: int | None = None
 
+    # learned; sincos2d as in big_vision; rotary as in DINOv3 (arXiv 2508.10104), patches only.
     position: Literal["learned", "sincos2d", "rotary", "none"] = "learned"
-    # The patch grid that positions are laid out on, (rows, cols); other grids interpolate it.
-    # Default: the grid of image_size.
+    # The patch grid that a table of positions (learned, sincos2d) is laid out on, (rows, cols);
+    # for other grids it is interpolated. Default: the grid of image_size.
     position_grid: tuple[int, int] | None = None
     position_resize: Literal["bilinear", "bicubic", "bilinear_align_corners"] = "bilinear"
     pool: Literal["cls", "gap", "map"] = "cls"
-    cls_position: bool = True  # the cls token has a position too (vision_transformer), or not
+    # The cls token has a learned position too (vision_transformer), or not (big_vision).
+    cls_position: bool = True
     num_registers: int = 0
     representation: bool = False  # a Dense(width) + tanh before the head (`rep_size`, `pre_logits`)
     norm_after_pool: bool = False  # timm's `fc_norm`: the last norm follows the gap
 
-    dropout: float = 0.0
+    dropout: float = 0.0  # after positions, attention, the MLP's GELU and the MLP
     drop_path: float = 0.0  # stochastic depth of the last layer; grows linearly from 0
     layer_scale: float | None = None  # initial value (Touvron 2021)
     qk_norm: bool = False
@@ -64,21 +66,116 @@ class ViTConfig(Section, tag_field="family", tag="vit"):
 
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers
-    remat: Literal["none", "attention", "dots", "full"] = "none"  # what the backward pass recomputes
+    remat: Literal["none", "attention", "dots", "full"] = (
+        "none"  # what the backward pass recomputes
+    )
 
     def __post_init__(self):
         sizes = (self.width, self.depth, self.mlp_dim, self.num_heads, self.patch_size)
         if self.size:
             size, _, patch = self.size.partition("/")
             if size not in SIZES or not patch.isdigit():
-                raise ValueError(f"size {self.size!r} is not SIZE/PATCH, SIZE one of {', '.join(SIZES)}")
+                raise ValueError(
+                    f"size {self.size!r} is not SIZE/PATCH, SIZE one of {', '.join(SIZES)}"
+                )
             named = (*SIZES[size], int(patch))
             if any(mine not in (0, theirs) for mine, theirs in zip(sizes, named, strict=True)):
-                raise ValueError(f"size {self.size!r} means {_NAMED} = {named}, not {sizes}: drop one")
+                raise ValueError(
+                    f"size {self.size!r} means {_NAMED} = {named}, not {sizes}: drop one"
+                )
             sizes = named
         for name, value in zip(_NAMED, sizes, strict=True):
             if value <= 0:
                 raise ValueError(f"{name} is missing: set it, or size")
             msgspec.structs.force_setattr(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        head_size = self.width // self.num_heads
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.position == "sincos2d" and (self.width % 4 or self.width < 8):
+            raise ValueError(
+                f"position 'sincos2d' needs a width of 8, 12, 16, ..., not {self.width}"
+            )
+        if self.position == "rotary" and head_size % 4:
+            raise ValueError(
+                f"position 'rotary' needs heads of a multiple of 4, not width {self.width} / "
+                f"num_heads {self.num_heads} = {head_size}"
+            )
+        if self.norm_after_pool and self.pool != "gap":
+            raise ValueError(f"norm_after_pool goes with pool 'gap', not {self.pool!r}")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
+        if self.image_size is not None and min(self.patches) < 1:
+            raise ValueError(
+                f"image_size {self.image_size} is smaller than patch_size {self.patch_size}"
+            )
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of patches in an image of `image_size`; pixels left over are cut off."""
+        size = self.image_size
+        if size is None:
+            raise ValueError("image_size is not filled in")
+        rows, cols = (size, size) if isinstance(size, int) else size
+        return rows // self.patch_size, cols // self.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The patch grid that positions are laid out on."""
+        return self.position_grid or self.patches
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the learned table of positions, cls first; 0 without one."""
+        rows, cols = self.grid
+        cls = self.pool == "cls" and self.cls_position
+        return rows * cols + cls if self.position == "learned" else 0
+
+    @property
+    def num_prefix(self) -> int:
+        """Tokens before the patches: cls, then registers."""
+        return (self.pool == "cls") + self.num_registers
+
+
+def num_params(cfg: ViTConfig) -> int:
+    """Numbers that a model learns; exact for every option."""
+    assert cfg.channels is not None
+    assert cfg.num_classes is not None
+    D, mlp = cfg.width, 2 * cfg.width * cfg.mlp_dim + cfg.mlp_dim + cfg.width
+    attention, norm = 4 * (D * D + D), 2 * D
+    block = attention + mlp + 2 * norm
+    if cfg.qk_norm:
+        block += 2 * 2 * (D // cfg.num_heads)
+    if cfg.layer_scale is not None:
+        block += 2 * D
+    total = cfg.patch_size**2 * cfg.channels * D + D + cfg.depth * block + norm
+    total += (cfg.num_prefix + cfg.num_positions) * D
+    if cfg.pool == "map":
+        total += D + attention + norm + mlp
+    if cfg.representation:
+        total += D * D + D
+    return total + D * cfg.num_classes + cfg.num_classes
+
+
+def macs(cfg: ViTConfig) -> int:
+    """Multiply-adds of the matrix products for one image of `image_size`, forward.
+
+    A training step is 3 x as much, and 2 FLOPs each. Interpolating positions, which happens once
+    a batch and only where `position_grid` is not the image's, is left out.
+    """
+    assert cfg.channels is not None
+    assert cfg.num_classes is not None
+    D, M = cfg.width, cfg.mlp_dim
+    rows, cols = cfg.patches
+    N = rows * cols
+    T = N + cfg.num_prefix
+    total = N * cfg.patch_size**2 * cfg.channels * D
+    total += cfg.depth * (4 * T * D * D + 2 * T * T * D + 2 * T * D * M)
+    if cfg.pool == "map":  # one query, the probe, looks at the patches
+        total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * M
+    if cfg.representation:
+        total += D * D
+    return total + D * cfg.num_classes

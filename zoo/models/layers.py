@@ -5,13 +5,16 @@ and softmax are float32. Each parameter's metadata `axes` names its dimensions f
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int, Key
 
-from zoo.sharding.rules import constrain
+from zoo.models.positions import Rotation, rotate
+from zoo.sharding.rules import Axis, constrain
 
 Initializer = Callable[..., Array]
 zeros = nnx.initializers.zeros_init()
@@ -19,10 +22,16 @@ ones = nnx.initializers.ones_init()
 
 
 def make_param(
-    init: Initializer, shape: Sequence[int], axes: Sequence[str | None], *, rngs: nnx.Rngs
+    init: Initializer, shape: Sequence[int], axes: Sequence[Axis], *, rngs: nnx.Rngs
 ) -> nnx.Param:
     """A float32 parameter with the logical axis name of each dimension."""
     return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=tuple(axes))
+
+
+def lift(param: nnx.Param, ndim: int, dtype: Any) -> Array:
+    """The parameter in this dtype, with leading axes of 1 up to `ndim` dimensions."""
+    value = param[...].astype(dtype)
+    return value.reshape((1,) * (ndim - value.ndim) + value.shape)
 
 
 class Dense(nnx.Module):
@@ -33,19 +42,19 @@ class Dense(nnx.Module):
         in_size: int,
         out_size: int,
         *,
-        axes: tuple[str, str],
+        axes: tuple[Axis, Axis],
         kernel_init: Initializer,
         bias_init: Initializer = zeros,
         rngs: nnx.Rngs,
     ):
         self.kernel = make_param(kernel_init, (in_size, out_size), axes, rngs=rngs)
-        # A bias is too small to gather: only tensor parallelism splits it.
+        # A bias as wide as the model is too small to be worth gathering.
         bias_axis = "norm" if axes[1] == "embed" else axes[1]
         self.bias = make_param(bias_init, (out_size,), (bias_axis,), rngs=rngs)
 
     def __call__(self, x: Float[Array, "*B from"]) -> Float[Array, "*B to"]:
         y = x @ self.kernel[...].astype(x.dtype)
-        return y + jnp.expand_dims(self.bias[...].astype(x.dtype), range(x.ndim - 1))
+        return y + lift(self.bias, x.ndim, x.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -61,8 +70,8 @@ class LayerNorm(nnx.Module):
         mean = jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(wide - mean), -1, keepdims=True)
         y = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)
-        lift = lambda p: jnp.expand_dims(p[...], range(x.ndim - 1))
-        return (y * lift(self.scale) + lift(self.bias)).astype(x.dtype)
+        scale, bias = (lift(p, x.ndim, jnp.float32) for p in (self.scale, self.bias))
+        return (y * scale + bias).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -74,37 +83,47 @@ class Attention(nnx.Module):
         num_heads: int,
         *,
         qk_norm: bool = False,
-        epsilon: float,
+        epsilon: float = 1e-6,
         kernel_init: Initializer,
         rngs: nnx.Rngs,
     ):
         self.num_heads = num_heads
+        head_size = width // num_heads
+        heads = ("heads", head_size)  # split between heads only
+        init = {"kernel_init": kernel_init, "rngs": rngs}
         # Three kernels rather than one: a joint one would be initialised for an output of 3 D,
         # which is sqrt(1/2) too small, and its output would have to be split again.
-        dense = lambda axes: Dense(width, width, axes=axes, kernel_init=kernel_init, rngs=rngs)
-        self.q = dense(("embed", "heads"))
-        self.k = dense(("embed", "heads"))
-        self.v = dense(("embed", "heads"))
-        self.out = dense(("heads", "embed"))
-        head_size = width // num_heads
-        norm = lambda: LayerNorm(head_size, epsilon=epsilon, rngs=rngs) if qk_norm else None
-        self.q_norm, self.k_norm = norm(), norm()
+        self.q = Dense(width, width, axes=("embed", heads), **init)
+        self.k = Dense(width, width, axes=("embed", heads), **init)
+        self.v = Dense(width, width, axes=("embed", heads), **init)
+        self.out = Dense(width, width, axes=(heads, "embed"), **init)
+        self.q_norm = LayerNorm(head_size, epsilon=epsilon, rngs=rngs) if qk_norm else None
+        self.k_norm = LayerNorm(head_size, epsilon=epsilon, rngs=rngs) if qk_norm else None
 
     def __call__(
-        self, x: Float[Array, "B T D"], context: Float[Array, "B S D"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        context: Float[Array, "B S D"] | None = None,
+        *,
+        rotation: Rotation | None = None,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T S"]]:
-        """Returns the output and the attention probabilities."""
+        """Queries of `x` look at `context`, by default at `x` itself.
+
+        Returns:
+          The output, and the attention probabilities.
+        """
         context = x if context is None else context
-
-        def heads(dense: Dense, x: Array, norm: LayerNorm | None = None) -> Array:
-            y = dense(x).reshape(*x.shape[:2], self.num_heads, -1)
-            y = constrain(y, "batch", None, "heads", None)
-            return norm(y) if norm is not None else y
-
-        q, k = heads(self.q, x, self.q_norm), heads(self.k, context, self.k_norm)
-        v = heads(self.v, context)
+        q, k, v = self._heads(self.q(x)), self._heads(self.k(context)), self._heads(self.v(context))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         y, probabilities = attend(q, k, v)
         return self.out(y.reshape(x.shape)), probabilities
+
+    def _heads(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+        x = x.reshape(*x.shape[:2], self.num_heads, -1)
+        return constrain(x, "batch", None, "heads", None)
 
 
 def attend(
@@ -113,7 +132,8 @@ def attend(
     """Scaled dot-product attention: the mean of values, and the probabilities it weighs them by."""
     scores = jnp.einsum("BTNH,BSNH->BNTS", q * q.shape[-1] ** -0.5, k)
     probabilities = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)
-    return jnp.einsum("BNTS,BSNH->BTNH", probabilities, v), probabilities
+    y = jnp.einsum("BNTS,BSNH->BTNH", probabilities, v)
+    return checkpoint_name(y, "attended"), probabilities
 
 
 class Mlp(nnx.Module):
@@ -143,10 +163,17 @@ class Mlp(nnx.Module):
         return self.down(dropout(hidden, keys, rate))
 
 
+def fold_in(keys: Key[Array, " B"] | None, number: int | Int[Array, ""]) -> Key[Array, " B"] | None:
+    """Each example's key for the purpose `number`; None stays None."""
+    if keys is None:
+        return None
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
 def dropout(
-    x: Float[Array, "B ..."], keys: Key[Array, " B"] | None, rate: float
-) -> Float[Array, "B ..."]:
-    """Zeroes a share `rate` of the numbers, scales up the rest; off without keys.
+    x: Float[Array, "B *rest"], keys: Key[Array, " B"] | None, rate: float
+) -> Float[Array, "B *rest"]:
+    """Zeroes a share `rate` of the numbers and scales up the rest; without keys it does nothing.
 
     Each example draws from its own key: the outcome does not depend on the rest of the batch.
     """
@@ -159,37 +186,77 @@ def dropout(
 def drop_path(
     x: Float[Array, "B T D"], keys: Key[Array, " B"] | None, rate: Float[Array, ""] | None
 ) -> Float[Array, "B T D"]:
-    """Drops a residual branch for a share `rate` of the examples, scales up the rest (Huang 2016)."""
+    """Drops a residual branch for a share `rate` of the examples and scales up the rest.
+
+    Stochastic depth (Huang 2016, arXiv 1603.09382); without keys or rate it does nothing.
+    """
     if keys is None or rate is None:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)
-    scale = (keep / (1 - rate)).astype(x.dtype)
-    return x * scale[:, None, None]
-
-
-def fold_in(keys: Key[Array, " B"] | None, number: int | Array) -> Key[Array, " B"] | None:
-    """Each example's key for purpose `number`; None stays None."""
-    if keys is None:
-        return None
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return x * (keep / (1 - rate)).astype(x.dtype)[:, None, None]
 
 
 def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs) -> nnx.Module:
     """`depth` modules as one, each parameter with a leading axis named "layers"."""
-    module = jax.vmap(lambda key: make(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
+    keys = jax.random.split(rngs.params(), depth)
+    module = jax.vmap(lambda key: make(nnx.Rngs(key)))(keys)
     for _, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         param.set_metadata(axes=("layers", *param.get_metadata()["axes"]))
     return module
 
 
-def unstack(module: nnx.Module, depth: int) -> list[nnx.Module]:
-    """The modules of a `stack`. Splits each parameter once, so that its gradient is one concatenate."""
-    leaves, tree = jax.tree.flatten(module)
-    parts = [jax.lax.split(leaf, (1,) * depth, 0) for leaf in leaves]
-    return [jax.tree.unflatten(tree, [part[i][0] for part in parts]) for i in range(depth)]
-
-
-REMAT: dict[str, Callable[..., bool] | None] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
+# What the backward pass finds stored, of each layer; it recomputes the rest.
+_policies = jax.checkpoint_policies
+_REMAT: dict[str, Callable[..., bool]] = {
+    # Every matrix product: recomputing the rest is element-wise work, nearly free, and a loop
+    # would otherwise store all of it.
+    "none": _policies.dots_saveable,
+    # All but scores and probabilities, whose size is quadratic in the tokens.
+    "attention": _policies.save_from_both_policies(
+        _policies.dots_with_no_batch_dims_saveable,
+        _policies.save_only_these_names("attended"),
+    ),
+    # Products with a parameter.
+    "dots": _policies.dots_with_no_batch_dims_saveable,
+    # Only the block's input.
+    "full": _policies.nothing_saveable,
 }
+
+
+def run_stack(
+    call: Callable[[Any, Array, Any], tuple[Array, Any]],
+    module: nnx.Module,
+    x: Float[Array, "B T D"],
+    layer_inputs: Any,
+    *,
+    depth: int,
+    scan: bool,
+    remat: str,
+) -> tuple[Float[Array, "B T D"], Any]:
+    """Sends `x` through every layer of a `stack`.
+
+    Args:
+      call: (one layer's module, x, its inputs) -> (x, what to collect).
+      layer_inputs: a tree of arrays [L, ...].
+      scan: one compiled layer in a loop, or each layer compiled by itself.
+      remat: what the backward pass recomputes: none, attention, dots or full.
+
+    Returns:
+      x, and what the layers gave to collect, stacked [L, ...].
+    """
+    # Unrolled, the compiler sees all layers and decides better than a policy what to keep.
+    if scan or remat != "none":
+        call = jax.checkpoint(call, policy=_REMAT[remat], prevent_cse=not scan)
+    if scan:
+        body = lambda x, layer: call(layer[0], x, layer[1])
+        return jax.lax.scan(body, x, (module, layer_inputs), length=depth)
+    # One split of each parameter: its gradient is then one concatenation, where slices would
+    # add up `depth` arrays of zeros.
+    leaves, tree = jax.tree.flatten((module, layer_inputs))
+    parts = [jax.lax.split(jnp.asarray(leaf), (1,) * depth) for leaf in leaves]
+    collected = []
+    for i in range(depth):
+        layer, inputs = jax.tree.unflatten(tree, [part[i][0] for part in parts])
+        x, out = call(layer, x, inputs)
+        collected.append(out)
+    return x, jax.tree.map(lambda *outs: jnp.stack(outs), *collected)

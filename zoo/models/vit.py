@@ -1,12 +1,14 @@
 """Vision Transformer (Dosovitskiy 2020, arXiv 2010.11929) and what became of it.
 
-Reads top to bottom: the block, the model, the heads.
+Reads top to bottom: initialisers, the block, the model, the heads. A token sequence is cls (pool
+"cls" only), registers, then patches row by row.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -14,74 +16,166 @@ from zoo.config.vit import ViTConfig
 from zoo.models.layers import (
     Attention,
     Dense,
+    Initializer,
     LayerNorm,
     Mlp,
+    drop_path,
+    dropout,
+    fold_in,
+    lift,
     make_param,
+    run_stack,
     stack,
-    unstack,
     zeros,
 )
+from zoo.models.positions import Rotation, resize_positions, rotations, sincos2d
 from zoo.sharding.rules import constrain
 
-xavier = nnx.initializers.xavier_uniform()
+# Arrays that a call can return besides the logits.
+CAPTURES = {
+    "patch_embed": "[B, patches, D] before positions are added",
+    "blocks": "[L, B, T, D] the output of every block",
+    "attention": "[L, B, N, T, T] probabilities",
+    "tokens": "[B, T, D] what the pooling sees: after the last norm, unless it follows the pooling",
+    "representation": "[B, D] what the head sees",
+}
+
+
+def initializers(cfg: ViTConfig) -> dict[str, Initializer]:
+    """How each kind of parameter starts.
+
+    `xavier` is big_vision's: each kernel by its own shape, positions N(0, 1/D), MLP biases
+    N(0, 1e-12). `trunc_normal` is DeiT's: N(0, 0.02^2), which PyTorch's `trunc_normal_` truncates
+    at +-2, a hundred standard deviations away, so not at all; patch embedding as PyTorch's Conv2d,
+    uniform within 1/sqrt(fan_in).
+    """
+    normal = nnx.initializers.normal
+    head = zeros if cfg.head_init == "zeros" else normal(0.02)
+    if cfg.init == "xavier":
+        return {
+            "patch": nnx.initializers.lecun_normal(),
+            "patch_bias": zeros,
+            "kernel": nnx.initializers.xavier_uniform(),
+            "mlp_bias": normal(1e-6),
+            "token": zeros,
+            "position": normal(cfg.width**-0.5),
+            "probe": nnx.initializers.xavier_uniform(),
+            "head": head,
+        }
+    bound = (cfg.patch_size**2 * (cfg.channels or 1)) ** -0.5
+
+    def uniform(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    names = ("kernel", "token", "position", "probe")
+    return {
+        "patch": uniform,
+        "patch_bias": uniform,
+        "mlp_bias": zeros,
+        "head": head,
+        **dict.fromkeys(names, normal(0.02)),
+    }
 
 
 class Block(nnx.Module):
     """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, cfg: ViTConfig, *, rngs: nnx.Rngs):
-        norm = lambda: LayerNorm(cfg.width, epsilon=cfg.norm_epsilon, rngs=rngs)
-        self.attn_norm = norm()
+        D, epsilon, init = cfg.width, cfg.norm_epsilon, initializers(cfg)
+        self.attn_norm = LayerNorm(D, epsilon=epsilon, rngs=rngs)
         self.attn = Attention(
-            cfg.width, cfg.num_heads, epsilon=cfg.norm_epsilon, kernel_init=xavier, rngs=rngs
+            D,
+            cfg.num_heads,
+            qk_norm=cfg.qk_norm,
+            epsilon=epsilon,
+            kernel_init=init["kernel"],
+            rngs=rngs,
         )
-        self.mlp_norm = norm()
+        self.mlp_norm = LayerNorm(D, epsilon=epsilon, rngs=rngs)
         self.mlp = Mlp(
-            cfg.width,
+            D,
             cfg.mlp_dim,
             gelu=cfg.gelu,
-            kernel_init=xavier,
-            bias_init=nnx.initializers.normal(1e-6),
+            kernel_init=init["kernel"],
+            bias_init=init["mlp_bias"],
             rngs=rngs,
         )
 
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        def layer_scale() -> nnx.Param | None:
+            if cfg.layer_scale is None:
+                return None
+            return make_param(
+                nnx.initializers.constant(cfg.layer_scale), (D,), ("norm",), rngs=rngs
+            )
+
+        self.attn_scale, self.mlp_scale = layer_scale(), layer_scale()
+        self.dropout = cfg.dropout
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        *,
+        rotation: Rotation | None = None,
+        keys: Key[Array, " B"] | None = None,
+        drop_rate: Float[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T T"]]:
+        """Returns the output and the attention probabilities; `drop_rate` is of `drop_path`."""
+
+        def branch(y, scale, purpose):
+            y = dropout(y, fold_in(keys, purpose), self.dropout)
+            y = y if scale is None else y * lift(scale, 3, y.dtype)
+            return drop_path(y, fold_in(keys, purpose + 1), drop_rate)
+
         x = constrain(x, "batch", None, None)
-        x = x + self.attn(self.attn_norm(x))[0]
-        return x + self.mlp(self.mlp_norm(x))
+        y, probabilities = self.attn(self.attn_norm(x), rotation=rotation)
+        x = constrain(x + branch(y, self.attn_scale, 0), "batch", None, None)
+        y = self.mlp(self.mlp_norm(x), keys=fold_in(keys, 2), rate=self.dropout)
+        x = constrain(x + branch(y, self.mlp_scale, 3), "batch", None, None)
+        return x, probabilities
 
 
 class ViT(nnx.Module):
-    """images [B, rows, cols, C] -> logits [B, classes]."""
+    """Images -> class logits.
+
+    Raises:
+      ValueError: `image_size`, `channels` or `num_classes` of the config is not filled in.
+    """
 
     def __init__(self, cfg: ViTConfig, *, rngs: nnx.Rngs):
-        size, channels, classes = cfg.image_size, cfg.channels, cfg.num_classes
-        if size is None or channels is None or classes is None:
+        if cfg.image_size is None or cfg.channels is None or cfg.num_classes is None:
             raise ValueError(
                 "image_size, channels and num_classes of a ViTConfig must be filled in"
             )
         self.cfg = cfg
-        rows, cols = (size, size) if isinstance(size, int) else size
-        tokens = (rows // cfg.patch_size) * (cols // cfg.patch_size)
+        D, init = cfg.width, initializers(cfg)
         self.patch_embed = Dense(
-            cfg.patch_size**2 * channels,
-            cfg.width,
+            cfg.patch_size**2 * cfg.channels,
+            D,
             axes=("patch", "embed"),
-            kernel_init=nnx.initializers.lecun_normal(),
+            kernel_init=init["patch"],
+            bias_init=init["patch_bias"],
             rngs=rngs,
         )
-        self.cls = make_param(zeros, (1, cfg.width), (None, "norm"), rngs=rngs)
-        self.pos_embed = make_param(
-            nnx.initializers.normal(cfg.width**-0.5),
-            (1 + tokens, cfg.width),
-            ("position", "norm"),
-            rngs=rngs,
-        )
+
+        def table(init: Initializer, rows: int) -> nnx.Param | None:
+            return make_param(init, (rows, D), (None, "norm"), rngs=rngs) if rows else None
+
+        self.cls = table(init["token"], int(cfg.pool == "cls"))
+        # Not zeros: equal registers would stay equal.
+        self.registers = table(nnx.initializers.normal(0.02), cfg.num_registers)
+        self.pos_embed = table(init["position"], cfg.num_positions)
         self.blocks = stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, rngs=rngs)
-        self.norm = LayerNorm(cfg.width, epsilon=cfg.norm_epsilon, rngs=rngs)
-        self.head = Dense(
-            cfg.width, classes, axes=("embed", "classes"), kernel_init=zeros, rngs=rngs
-        )
+        self.norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
+        self.pool = MapPool(cfg, rngs=rngs) if cfg.pool == "map" else None
+        square = {"axes": ("embed", "norm"), "kernel_init": init["kernel"], "rngs": rngs}
+        self.representation = Dense(D, D, **square) if cfg.representation else None
+        head = {
+            "axes": ("embed", "classes"),
+            "kernel_init": init["head"],
+            "bias_init": nnx.initializers.constant(cfg.head_bias),
+            "rngs": rngs,
+        }
+        self.head = Dense(D, cfg.num_classes, **head) if cfg.num_classes else None
 
     def __call__(
         self,
@@ -90,17 +184,135 @@ class ViT(nnx.Module):
         keys: Key[Array, " B"] | None = None,
         capture: tuple[str, ...] = (),
     ) -> Any:
+        """float32 logits [B, classes], or the representation [B, D] of a model without classes.
+
+        Args:
+          image: of any size; positions are interpolated where its patch grid is another than
+            the config's. Pixels beyond the last whole patch are cut off.
+          keys: one PRNG key an example, for dropout and stochastic depth; None evaluates.
+          capture: names of CAPTURES; the result is then (logits, {name: array}).
+
+        Raises:
+          ValueError: an unknown name in `capture`, or an image smaller than a patch.
+        """
+        unknown = set(capture) - set(CAPTURES)
+        if unknown:
+            raise ValueError(f"no array {sorted(unknown)}; there are: {', '.join(CAPTURES)}")
         cfg = self.cfg
+        arrays: dict[str, Array] = {}
+        x, grid = self._embed_patches(image)
+        arrays["patch_embed"] = x
+        x = self._add_tokens(x, grid)
+        x = dropout(x, fold_in(keys, cfg.depth), cfg.dropout)
+        x, collected = self._run_blocks(x, grid, keys, capture)
+        arrays |= collected
+        if not cfg.norm_after_pool:
+            x = self.norm(x)
+        arrays["tokens"] = x
+        x = self._pool(x)
+        if cfg.norm_after_pool:
+            x = self.norm(x)
+        if self.representation is not None:
+            x = jnp.tanh(self.representation(x))
+        arrays["representation"] = x
+        x = constrain(x, "batch", None)
+        logits = (x if self.head is None else self.head(x)).astype(jnp.float32)
+        return (logits, {name: arrays[name] for name in capture}) if capture else logits
+
+    def _embed_patches(
+        self, image: Float[Array, "B rows cols C"]
+    ) -> tuple[Float[Array, "B patches D"], tuple[int, int]]:
+        """Each patch, its pixels in the order row, column, channel, times the kernel."""
+        P = self.cfg.patch_size
         B, rows, cols, C = image.shape
-        P = cfg.patch_size
-        patches = image.reshape(B, rows // P, P, cols // P, P, C).transpose(0, 1, 3, 2, 4, 5)
-        x = self.patch_embed(patches.reshape(B, -1, P * P * C).astype(cfg.dtype))
-        cls = jnp.broadcast_to(self.cls[...].astype(x.dtype), (B, 1, cfg.width))
-        x = jnp.concatenate([cls, x], 1) + self.pos_embed[...].astype(x.dtype)[None]
-        if cfg.scan:
-            x = jax.lax.scan(lambda x, block: (block(x), None), x, self.blocks)[0]
-        else:
-            for block in unstack(self.blocks, cfg.depth):
-                x = block(x)
-        x = self.norm(constrain(x, "batch", None, None))[:, 0]
-        return self.head(x).astype(jnp.float32)
+        rows, cols = rows // P, cols // P
+        if not rows or not cols:
+            raise ValueError(f"image {image.shape[1:3]} is smaller than a patch of {P} pixels")
+        x = image[:, : rows * P, : cols * P].astype(self.cfg.dtype)
+        x = x.reshape(B, rows, P, cols, P, C).transpose(0, 1, 3, 2, 4, 5)
+        x = constrain(x.reshape(B, rows * cols, P * P * C), "batch", None, None)
+        return self.patch_embed(x), (rows, cols)
+
+    def _add_tokens(
+        self, x: Float[Array, "B patches D"], grid: tuple[int, int]
+    ) -> Float[Array, "B T D"]:
+        """Adds positions to the patches, and the cls token and registers before them."""
+        cfg = self.cfg
+        table = None
+        if self.pos_embed is not None:
+            table = self.pos_embed[...]
+        elif cfg.position == "sincos2d":
+            table = jnp.asarray(sincos2d(cfg.grid, cfg.width))
+        cls = None if self.cls is None else self.cls[...]
+        if table is not None:
+            table = resize_positions(table, cfg.grid, grid, cfg.position_resize)
+            if cls is not None and len(table) > x.shape[1]:
+                cls = cls + table[:1]
+            x = x + table[None, -x.shape[1] :].astype(x.dtype)
+        registers = None if self.registers is None else self.registers[...]
+        prefix = [
+            jnp.broadcast_to(token[None].astype(x.dtype), (x.shape[0], *token.shape))
+            for token in (cls, registers)
+            if token is not None
+        ]
+        return jnp.concatenate([*prefix, x], 1)
+
+    def _run_blocks(
+        self,
+        x: Float[Array, "B T D"],
+        grid: tuple[int, int],
+        keys: Key[Array, " B"] | None,
+        capture: tuple[str, ...],
+    ) -> tuple[Float[Array, "B T D"], dict[str, Array]]:
+        cfg = self.cfg
+        rotation = None
+        if cfg.position == "rotary":
+            head_size = cfg.width // cfg.num_heads
+            rotation = rotations(grid, head_size, num_prefix=cfg.num_prefix)
+        inputs = {"layer": jnp.arange(cfg.depth)}
+        if keys is not None and cfg.drop_path > 0:
+            inputs["drop_rate"] = jnp.linspace(0, cfg.drop_path, cfg.depth)
+        dropping = cfg.dropout > 0 or cfg.drop_path > 0
+
+        def call(block, x, inputs):
+            block_keys = fold_in(keys, inputs["layer"]) if dropping else None
+            x, probabilities = block(
+                x, rotation=rotation, keys=block_keys, drop_rate=inputs.get("drop_rate")
+            )
+            collect = {"blocks": x, "attention": probabilities}
+            return x, {name: collect[name] for name in collect if name in capture}
+
+        return run_stack(
+            call, self.blocks, x, inputs, depth=cfg.depth, scan=cfg.scan, remat=cfg.remat
+        )
+
+    def _pool(self, x: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+        patches = x[:, self.cfg.num_prefix :]
+        if self.pool is not None:
+            return self.pool(patches)
+        return x[:, 0] if self.cfg.pool == "cls" else jnp.mean(patches, 1)
+
+
+class MapPool(nnx.Module):
+    """Multi-head attention pooling (Lee 2019; Zhai 2022): a learned probe looks at the patches."""
+
+    def __init__(self, cfg: ViTConfig, *, rngs: nnx.Rngs):
+        D, init = cfg.width, initializers(cfg)
+        kernel = init["kernel"]
+        self.probe = make_param(init["probe"], (1, D), (None, "norm"), rngs=rngs)
+        self.attn = Attention(D, cfg.num_heads, kernel_init=kernel, rngs=rngs)
+        self.norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
+        self.mlp = Mlp(
+            D,
+            cfg.mlp_dim,
+            gelu=cfg.gelu,
+            kernel_init=kernel,
+            bias_init=init["mlp_bias"],
+            rngs=rngs,
+        )
+
+    def __call__(self, tokens: Float[Array, "B S D"]) -> Float[Array, "B D"]:
+        probe = self.probe[...].astype(tokens.dtype)
+        x = jnp.broadcast_to(probe[None], (tokens.shape[0], *probe.shape))
+        x = self.attn(x, tokens)[0]
+        return (x + self.mlp(self.norm(x)))[:, 0]

@@ -12,21 +12,24 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+# A dimension's logical axis; (name, n) is split into whole pieces of n only, such as heads of size
+# n; None is never split.
+Axis = str | tuple[str, int] | None
+
 # logical axis -> the mesh axes that split it.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # examples
     "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
-    "heads": ("tensor",),  # attention heads, or heads x head size
+    "heads": ("tensor",),  # attention heads, or with a piece of one head's size, their width
     "mlp": ("tensor",),  # the MLP's hidden width
     "classes": ("tensor",),
     "layers": (),  # the stack that a scan walks through
     "norm": (),  # scales and biases as wide as the model: too small to be worth gathering
-    "position": (),
     "patch": (),  # pixels of a patch
 }
 
 
-def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh) -> P:
+def spec(axes: Sequence[Axis], shape: Sequence[int], mesh: Mesh | AbstractMesh) -> P:
     """The PartitionSpec of an array.
 
     A mesh axis is left out where the mesh lacks it, has it with size 1 or manages it by hand
@@ -34,29 +37,30 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | Abstract
     divide the dimension.
 
     Args:
-      axes: the logical name of each dimension, None for one that is never split.
+      axes: the logical axis of each dimension.
 
     Raises:
       ValueError: an unknown name, or not one name for each dimension.
     """
     if len(axes) != len(shape):
         raise ValueError(f"{len(axes)} axis names {tuple(axes)} for the shape {tuple(shape)}")
-    unknown = {axis for axis in axes if axis is not None and axis not in RULES}
+    pairs = [axis if isinstance(axis, tuple) else (axis, 1) for axis in axes]
+    unknown = {name for name, _ in pairs if name is not None and name not in RULES}
     if unknown:
         raise ValueError(f"no rule for the axes {sorted(unknown)}; there are: {', '.join(RULES)}")
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     taken: set[str] = set()
     entries: list[str | tuple[str, ...] | None] = []
-    for axis, size in zip(axes, shape, strict=True):
+    for (name, piece), size in zip(pairs, shape, strict=True):
         chosen: list[str] = []
-        for mesh_axis in RULES[axis] if axis else ():
-            if kinds.get(mesh_axis) != AxisType.Auto or mesh_axis in taken:
+        parts = piece
+        for axis in RULES[name] if name else ():
+            if kinds.get(axis) != AxisType.Auto or axis in taken or mesh.shape[axis] == 1:
                 continue
-            ways = mesh.shape[mesh_axis]
-            if ways > 1 and size % ways == 0:
-                chosen.append(mesh_axis)
-                taken.add(mesh_axis)
-                size //= ways
+            if size % (parts * mesh.shape[axis]) == 0:
+                chosen.append(axis)
+                taken.add(axis)
+                parts *= mesh.shape[axis]
         entries.append(chosen[0] if len(chosen) == 1 else tuple(chosen) or None)
     while entries and entries[-1] is None:
         entries.pop()
@@ -69,7 +73,7 @@ def batch_spec(mesh: Mesh | AbstractMesh) -> P:
     return P(axes) if axes else P()
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+def constrain(x: jax.Array, *axes: Axis) -> jax.Array:
     """Pins an activation's sharding in the mesh that is in context; without one, returns `x`.
 
     Without it the compiler may split a layer's work in ways that nobody asked for: scanned layers
