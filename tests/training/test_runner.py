@@ -96,9 +96,7 @@ def test_state_is_created_sharded_and_stays_so():
     state, _ = runner.step(state, runner.put(tiny_batch()))
     assert all(k.addressable_shards[0].data.size == k.size // 8 for k in kernels())
     kernel = kernels()[0]
-    moments = [
-        leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape
-    ]
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
     assert len(moments) == 2
     assert all(m.addressable_shards[0].data.size == m.size // 8 for m in moments)
 

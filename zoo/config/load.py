@@ -86,7 +86,7 @@ def parse_config(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
 
 def to_dict(section: Section) -> dict[str, Any]:
     """All keys, defaults filled in, as plain JSON values."""
-    return msgspec.to_builtins(section)
+    return json.loads(msgspec.json.encode(section))
 
 
 def _find(name: str) -> Path:

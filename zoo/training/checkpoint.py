@@ -86,8 +86,14 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in ARRAY_ITEMS}
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=options,
+            item_handlers={**handlers, "meta": ocp.JsonCheckpointHandler()},
+        )
         self._sums = jax.jit(lambda items: jax.tree.map(checksum, items))
+        self._finite = jax.jit(lambda items: jax.tree.map(lambda x: jnp.isfinite(x).all(), items))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
@@ -106,10 +112,20 @@ class Checkpoints:
         """Starts to save a state under its own step; the state may be donated afterwards.
 
         Raises:
-          UserError: the disk is full (found at this save, or of the one before).
+          UserError: the disk is full (at this save, or at the one before), or a number of the
+            state is not finite: such a state is of no use, and must not push out a good one.
         """
         step = int(state.step)
         items = split_items(state)
+        finite = jax.device_get(self._finite(items))
+        for item in items:
+            bad = [name for name, is_finite in finite[item].items() if not is_finite]
+            if bad:
+                raise UserError(
+                    f"{item}.{bad[0]} is not finite any more at step {step}: the state was not saved, "
+                    f"the last checkpoint is of step {max(self.steps(), default=None)}. Lower "
+                    "config.optimizer.lr, or set config.optimizer.clip_norm"
+                )
         sums = jax.tree.map(int, jax.device_get(self._sums(items)))
         meta = {**meta, "step": step, "metrics": metrics or {}, "checksums": sums}
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -161,14 +177,15 @@ class Checkpoints:
           UserError: the checkpoint holds other arrays, or other shapes, than wanted.
           DamagedCheckpoint: it cannot be read, or a checksum differs.
         """
-        stored = self.shapes(step)
+        stored, saved = self.shapes(step), self.meta(step)["checksums"]
         for name, item in wanted.items():
+            if name in saved and name not in stored:
+                raise DamagedCheckpoint(f"the files of {name} are missing")
             _check_same(f"{self.directory / str(step)}", stored.get(name, {}), item)
         arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
         with _damage_at(step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
             items = {name: restored[name] for name in wanted}
-        saved = self.meta(step)["checksums"]
         for name, sums in jax.device_get(self._sums(items)).items():
             wrong = [key for key, value in sums.items() if int(value) != saved[name][key]]
             if wrong:

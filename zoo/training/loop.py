@@ -123,7 +123,11 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
                 progress.log(at, metrics)
 
     live = runner.enter(state)
-    with stop_signals() as stopped, contextlib.closing(batches), contextlib.closing(progress):
+    with contextlib.ExitStack() as stack:
+        # Whatever happens, what was being saved is saved, and what was measured is written.
+        for resource in (checkpoints, writer, progress, batches):
+            stack.enter_context(contextlib.closing(resource))
+        stopped = stack.enter_context(stop_signals())
         meter.start(step)
         while step < last and not stopped:
             profile(workdir, config, step)
@@ -143,14 +147,10 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
                     checkpoints.save(state, meta=meta, metrics=eval_metrics if evaluating else None)
                     saved = step
         settle(0)
-        checkpoints.close()
-        writer.close()
     return TrainResult(run, runner.leave(live), evaluator, eval_metrics, step, bool(stopped))
 
 
-def make_run_optimizer(
-    run: Run, mesh: Mesh
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def make_run_optimizer(run: Run, mesh: Mesh) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimizer of a run, and the learning rate by step that it follows."""
     cfg, clock = run.config.optimizer, run.clock
     schedule = make_schedule(

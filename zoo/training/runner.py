@@ -128,7 +128,9 @@ def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> dict[str, Callable]:
 
     def pmap_step(state, batch):
         split = lambda x: x.reshape(len(devices), -1, *x.shape[1:])
-        state, metrics = mapped(state, jax.tree.map(split, prepare(batch, jax.device_put(state.step[0], replicated))))
+        state, metrics = mapped(
+            state, jax.tree.map(split, prepare(batch, jax.device_put(state.step[0], replicated)))
+        )
         return state, jax.tree.map(lambda x: x[0], metrics)
 
     return {"enter": enter, "leave": leave, "step": pmap_step}
