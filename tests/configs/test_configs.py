@@ -13,8 +13,8 @@ from zoo.config import ConfigError, load_config
 from zoo.config.duration import Clock
 from zoo.config.load import CONFIG_DIR
 from zoo.config.vit import num_params
-from zoo.data.batches import build_ops
 from zoo.data.catalog import DATASETS
+from zoo.data.images import build_ops
 from zoo.tasks.build import abstract_model
 from zoo.training.optimizer import describe_optimizer, make_optimizer
 from zoo.training.schedules import make_schedule
