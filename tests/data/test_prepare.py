@@ -7,7 +7,8 @@ import pytest
 
 from zoo.config import UserError
 from zoo.config.schema import DataConfig
-from zoo.data.prepare import check, info, prepare
+from zoo.data.images import decode
+from zoo.data.prepare import check, encode_png, info, prepare
 from zoo.data.record import INFO_FILE
 from zoo.data.sources import list_splits, open_source
 from zoo.data.stream import eval_batches, train_batches
@@ -55,6 +56,12 @@ def test_arrays_lose_nothing_and_shards_end_where_they_should(tmp_path):
     for a, b in zip(eval_batches(DIGITS, "test"), eval_batches(prepared, "test"), strict=True):
         for key in a:
             np.testing.assert_array_equal(a[key], b[key])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_becomes_the_png_that_decodes_to_it(channels):
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, channels), dtype=np.uint8)
+    np.testing.assert_array_equal(decode(encode_png(image), channels), image)
 
 
 def test_training_on_prepared_colour_images_is_training_on_the_originals(tmp_path):

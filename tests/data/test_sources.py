@@ -74,7 +74,7 @@ def test_an_unknown_dataset_names_the_nearest(name, complaint):
         ("test[100:200]", range(100, 200)),
         ("test[-7:]", range(353, 360)),
         ("test[10:50%]", range(10, 180)),
-        ("test[:33.4%]", range(120)),
+        ("test[:33.2%]", range(120)),
     ],
 )
 def test_a_slice_holds_the_examples_that_tfds_would_take(text, want):
@@ -159,6 +159,9 @@ def test_folders_of_classes_are_split_by_a_hash_that_later_files_hardly_change(t
         assert sum(source[i]["label"] for i in range(len(source))) == len(source) // 2
     assert (len(files["train"]), len(files["test"])) == (72, 8)
     assert not files["train"] & files["test"]
+    # Pinned: another choice would move images that a model was trained on into the test split.
+    names = sorted(file.removeprefix(f"{tmp_path}/a/") for file in files["test"] if "/a/" in file)
+    assert names == ["0.png", "33.png", "6.png", "8.png"]
     write_images(tmp_path, ["a/new.png"])
     source = open_source(data, "test")
     again = {source.describe(i) for i in range(len(source))}

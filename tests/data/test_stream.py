@@ -153,7 +153,7 @@ def test_evaluation_counts_each_example_once_on_any_number_of_hosts(num_hosts):
 
 
 def test_evaluation_takes_its_own_operations_and_the_training_batch_size():
-    data = DIGITS.replace(image_size=(4, 6), eval_ops=({"op": "resize"},))
+    data = DIGITS.replace(image_size=(4, 6), train_ops=(), eval_ops=({"op": "resize"},))
     batch = next(eval_batches(data, "test[:40]"))
     assert batch["image"].shape == (32, 4, 6, 1)
 
