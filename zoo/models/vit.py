@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -199,6 +198,8 @@ class ViT(nnx.Module):
         if unknown:
             raise ValueError(f"no array {sorted(unknown)}; there are: {', '.join(CAPTURES)}")
         cfg = self.cfg
+        if cfg.dropout == 0.0 and cfg.drop_path == 0.0:
+            keys = None
         arrays: dict[str, Array] = {}
         x, grid = self._embed_patches(image)
         arrays["patch_embed"] = x
@@ -272,13 +273,11 @@ class ViT(nnx.Module):
         inputs = {"layer": jnp.arange(cfg.depth)}
         if keys is not None and cfg.drop_path > 0:
             inputs["drop_rate"] = jnp.linspace(0, cfg.drop_path, cfg.depth)
-        dropping = cfg.dropout > 0 or cfg.drop_path > 0
 
         def call(block, x, inputs):
-            block_keys = fold_in(keys, inputs["layer"]) if dropping else None
-            x, probabilities = block(
-                x, rotation=rotation, keys=block_keys, drop_rate=inputs.get("drop_rate")
-            )
+            block_keys = fold_in(keys, inputs["layer"])
+            drop_rate = inputs.get("drop_rate")
+            x, probabilities = block(x, rotation=rotation, keys=block_keys, drop_rate=drop_rate)
             collect = {"blocks": x, "attention": probabilities}
             return x, {name: collect[name] for name in collect if name in capture}
 

@@ -37,7 +37,8 @@ def mesh_sizes(cfg: MeshConfig, num_devices: int) -> tuple[int, int, int]:
     wrong = [axis for axis, size in sizes.items() if size < 1 and size != -1]
     if wrong or len(free) > 1:
         raise UserError(
-            f"config.mesh ({given}): sizes are 1 or more, and one may be -1 (what is left)"
+            f"config.mesh ({given}): each size must be 1 or more, but for one that may be -1 "
+            "and takes what is left"
         )
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if num_devices % fixed or (not free and fixed != num_devices):

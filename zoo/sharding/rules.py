@@ -86,7 +86,7 @@ def constrain(x: jax.Array, *axes: Axis) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, chosen) if any(chosen) else x
 
 
-def param_shardings(abstract_state: nnx.State, mesh: Mesh) -> nnx.State:
+def param_shardings(abstract_state: nnx.State, mesh: Mesh | AbstractMesh) -> nnx.State:
     """The NamedSharding of each parameter, in the same tree.
 
     Args:
