@@ -23,7 +23,7 @@ def get_config(arg=None):
         patch_size=2,
         position="learned",
         pool="gap",
-        drop_path=0.1,
+        drop_path=0.05,
         head_init="zeros",
     )
     config.data = dict(
@@ -38,9 +38,8 @@ def get_config(arg=None):
         eval_splits=dict(test="test"),
     )
     config.optimizer = dict(
-        name="adamw",
-        options=dict(b2=0.99),
-        lr=2e-3,
+        name="muon",  # in so few steps AdamW reaches 0.91 to 0.93
+        lr=0.02,
         schedule="cosine",
         warmup="5 epochs",
         weight_decay=0.05,

@@ -108,12 +108,13 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, default=20, help="steps to measure (20)")
     sub.add_argument("--json", metavar="FILE", help="also write the results there")
 
-    sub = command("data", run_data, "prepare, describe or check a dataset")
-    sub.add_argument("action", choices=("prepare", "info", "check"))
+    sub = command("data", run_data, "prepare, describe, check or export a dataset")
+    sub.add_argument("action", choices=("prepare", "info", "check", "export"))
     sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, tfds:NAME")
     sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
-    sub.add_argument("--out", help="prepare: where the ArrayRecord files go")
+    sub.add_argument("--out", help="where prepare puts ArrayRecord files, export PNG files")
     sub.add_argument("--split", action="append", help="only this split; may be repeated")
+    sub.add_argument("--count", type=int, default=3, help="export: how many examples (3)")
     json_flag(sub)
 
     sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
@@ -185,22 +186,26 @@ def run_bench(args: argparse.Namespace) -> None:
 
 
 def run_data(args: argparse.Namespace) -> int:
-    """zoo data prepare | info | check."""
+    """zoo data prepare | info | check | export."""
     from zoo.config.schema import DataConfig
-    from zoo.data import prepare
+    from zoo.data import export, prepare
 
-    cfg = DataConfig(name=args.name, dir=args.dir)
+    data = DataConfig(name=args.name, dir=args.dir)
+    if args.action in ("prepare", "export") and not args.out:
+        raise UserError(f"zoo data {args.action} needs --out DIR")
     if args.action == "prepare":
-        if not args.out:
-            raise UserError("zoo data prepare needs --out DIR")
-        found = prepare.prepare(cfg, Path(args.out), args.split)
+        found = prepare.prepare(data, Path(args.out), args.split)
     elif args.action == "info":
-        found = prepare.info(cfg)
+        found = prepare.info(data)
+    elif args.action == "export":
+        split = (args.split or ["test"])[0]
+        found = export.export(data, Path(args.out), split=split, count=args.count)
     else:
-        found = {split: prepare.check(cfg, split) for split in args.split or ("train", "test")}
+        splits = args.split or prepare.list_splits(data)
+        found = {"splits": [prepare.check(data, split) for split in splits]}
     show(found, [json.dumps(found, indent=2)], args.json)
-    bad = args.action == "check" and any(one["unreadable"] for one in found.values())
-    return EXIT_USER if bad else EXIT_DONE
+    sound = args.action != "check" or all(one["ok"] for one in found["splits"])
+    return EXIT_DONE if sound else EXIT_USER
 
 
 def run_inspect(args: argparse.Namespace) -> None:

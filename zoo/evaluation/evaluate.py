@@ -24,7 +24,7 @@ from zoo.tasks.classify import Batch, Classify
 class Evaluation:
     """What a model said of each example of a split, in the split's order."""
 
-    metrics: dict[str, float]  # means over the split; `count` is the number of examples
+    metrics: dict[str, float | int]  # means over the split; `count` is the number of examples
     index: np.ndarray  # of the example in its split
     label: np.ndarray
     results: dict[str, np.ndarray]  # as `Classify.predict` gives them

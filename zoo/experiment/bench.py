@@ -17,7 +17,7 @@ from zoo.training.resolve import resolve
 from zoo.training.runner import make_runner
 
 
-def bench(config: Config, *, steps: int = 20) -> dict[str, float]:
+def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
     """Measures the step alone, the input alone, and both as the training loop runs them.
 
     Returns:

@@ -11,7 +11,7 @@ from zoo.training.weights import open_weights
 
 def evaluate_weights(
     path: str, config: Config | None, *, neighbours: int | None = None, probe: bool = False
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Evaluates weights on every evaluation split.
 
     Args:
@@ -37,7 +37,7 @@ def evaluate_weights(
     mesh = make_mesh(config.mesh)
     params = weights.load(mesh, config)
     evaluator = make_evaluator(config, mesh)
-    metrics: dict[str, float] = {"step": weights.step}
+    metrics: dict[str, float | int] = {"step": weights.step}
     for name, split in config.data.eval_splits.items():
         found = evaluate(evaluator, params, config.data, split).metrics
         metrics |= {f"{name}/{key}": value for key, value in found.items()}

@@ -27,15 +27,15 @@ def find(result: TrainResult) -> dict[str, Any]:
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (found.label, prediction), 1)
     wrong = worst_mistakes(found)
-    looked_at = found.index[: min(NUM_ATTENTION, len(found.index))]
-    images = collect_images(config, split, {*found.index[wrong], *looked_at})
+    looked_at = found.index[:NUM_ATTENTION].tolist()
+    images = collect_images(config, split, {*found.index[wrong].tolist(), *looked_at})
     return {
         "split": name,
         "metrics": found.metrics,
         "confusion": confusion,
         "mistakes": tuple(
             Mistake(
-                image=images[found.index[row]],
+                image=images[int(found.index[row])],
                 truth=int(found.label[row]),
                 prediction=int(prediction[row]),
                 probability=float(found.results["probability"][row]),
@@ -45,7 +45,7 @@ def find(result: TrainResult) -> dict[str, Any]:
             for row in wrong
         ),
         "attention": attention_maps(
-            config, params, {int(i): images[i] for i in looked_at}, found, split
+            config, params, {i: images[i] for i in looked_at}, found, split
         ),
     }
 

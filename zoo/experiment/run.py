@@ -21,7 +21,7 @@ class Outcome:
     """What `zoo train` prints and returns."""
 
     lines: tuple[str, ...]
-    metrics: dict[str, float]
+    metrics: dict[str, float | int]
     report: Path | None
     stopped_by_signal: bool
 
@@ -44,7 +44,7 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
     return Outcome(tuple(lines), result.metrics, report, False)
 
 
-def train(config: Config, workdir: str | Path, *, stop_at: int | None = None) -> dict[str, float]:
+def train(config: Config, workdir: str | Path, *, stop_at: int | None = None) -> dict[str, float | int]:
     """Trains as `zoo train` does; returns the last evaluation's metrics."""
     return run(config, Path(workdir), stop_at=stop_at).metrics
 

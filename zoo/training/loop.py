@@ -54,7 +54,7 @@ class TrainResult:
     run: Run
     state: TrainState
     evaluator: Evaluator
-    metrics: dict[str, float]  # of the last evaluation
+    metrics: dict[str, float | int]  # of the last evaluation
     step: int
     stopped_by_signal: bool
 
@@ -107,7 +107,7 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
     writer, progress, meter = MetricsWriter(workdir), Progress(start, total), Meter(config)
     progress.say(meter.formula)
     pending: deque[tuple[int, dict[str, Any]]] = deque()
-    eval_metrics: dict[str, float] = {}
+    eval_metrics: dict[str, float | int] = {}
     step, saved = start, start
 
     def settle(in_flight: int) -> None:
@@ -182,7 +182,7 @@ def evaluate_splits(
     step: int,
     writer: MetricsWriter,
     progress: Progress,
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Evaluates every split of the config; `SPLIT/METRIC` -> value."""
     metrics = {}
     for name, split in config.data.eval_splits.items():
@@ -194,7 +194,7 @@ def evaluate_splits(
     return metrics
 
 
-def check_finite(step: int, metrics: dict[str, float], saved: int) -> None:
+def check_finite(step: int, metrics: dict[str, float | int], saved: int) -> None:
     """Raises Diverged, naming the step and what to do."""
     for name in ("loss", "grad_norm"):
         if not math.isfinite(metrics[name]):

@@ -27,7 +27,7 @@ class MetricsWriter:
             self._file = (workdir / "metrics.jsonl").open("a")
             self._board = SummaryWriter(str(workdir), write_to_disk=True)
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
+    def write(self, step: int, metrics: dict[str, float | int]) -> None:
         """One line; numbers that are not finite become null, as JSON knows none."""
         if self._file is None or self._board is None:
             return
@@ -58,7 +58,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
+    def log(self, step: int, metrics: dict[str, float | int]) -> None:
         """Shows metrics of a step."""
         shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
         text = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
@@ -98,7 +98,7 @@ class Meter:
         """Begins to count at a step."""
         self._step, self._since = step, time.perf_counter()
 
-    def rates(self, step: int) -> dict[str, float]:
+    def rates(self, step: int) -> dict[str, float | int]:
         """Rates since the last call."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) * self._batch_size / seconds

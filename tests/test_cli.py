@@ -1,0 +1,207 @@
+"""The command line: what scripts rely on, and what a wrong word gets back."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import DATA, MODEL
+from zoo.cli import main
+from zoo.config import load_config
+
+CONFIG = f"""
+from ml_collections import ConfigDict
+
+def get_config(arg=None):
+    return ConfigDict(dict(
+        model={MODEL!r}, data={DATA!r}, optimizer=dict(name="sgd", lr=0.1, schedule="constant"),
+        total="4 steps", log_every="1 steps", eval_every="4 steps", save_every="2 steps",
+    ))
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "workdir"
+    assert main(["train", "--config", config, "--workdir", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "three.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(path)
+    return str(path)
+
+
+def failing(capsys, *argv):
+    """The one line that a wrong command prints."""
+    code = main([*argv])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_a_run_leaves_all_that_the_contract_names(workdir):
+    assert {"config.json", "metrics.jsonl", "checkpoints", "report.html"} <= {
+        path.name for path in workdir.iterdir()
+    }
+    assert any(path.name.startswith("events.out.tfevents") for path in workdir.iterdir())
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in train] == [1, 2, 3, 4]
+    assert {"learning_rate", "examples_per_second", "mfu", "grad_norm"} <= set(train[0])
+    assert any("eval/test/accuracy" in line for line in lines)
+
+
+def test_eval_gives_the_accuracy_that_training_logged(workdir, capsys):
+    assert main(["eval", "--workdir", str(workdir), "--json", "--knn", "5", "--probe"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = next(line for line in lines if "eval/test/accuracy" in line)
+    assert found["test/accuracy"] == logged["eval/test/accuracy"]
+    assert found["test/count"] == 360
+    # Raw pixels of the digits are nearly linearly separable: even hardly trained features are.
+    assert found["test/knn5_accuracy"] > 0.5
+    assert found["test/probe_accuracy"] > 0.5
+
+
+def test_predict_names_classes_and_gives_json(workdir, image, capsys):
+    path = str(workdir / "checkpoints" / "4")
+    assert main(["predict", "--weights", path, image, image, "--top", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["image"] for one in found] == [image, image]
+    top = found[0]["top"]
+    assert len(top) == 3
+    assert top[0]["class"] == str(top[0]["index"])
+    assert top[0]["probability"] >= top[1]["probability"] >= top[2]["probability"]
+    assert main(["predict", "--workdir", str(workdir), image]) == 0
+    assert image in capsys.readouterr().out
+
+
+def test_inspect_lists_every_array(workdir, capsys):
+    assert main(["inspect", str(workdir), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    kernel = next(a for a in found["arrays"] if a["name"] == "params.blocks.mlp.up.kernel")
+    assert kernel["shape"] == [2, 16, 32]
+    assert kernel["dtype"] == "float32"
+    assert found["num_params"] == sum(
+        int(np.prod(a["shape"])) for a in found["arrays"] if a["name"].startswith("params.")
+    )
+    assert found["steps"] == [2, 4]
+
+
+def test_bench_writes_its_numbers(config, tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    assert main(["bench", "--config", config, "--steps", "3", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["batch_size"] == 16
+    assert found["examples_per_second"] > 0
+    assert 0 < found["mfu"] < 1
+    assert "examples_per_second" in capsys.readouterr().out
+
+
+def test_data_export_writes_images_that_predict_reads(workdir, tmp_path, capsys):
+    assert main(["data", "export", "digits", "--out", str(tmp_path), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert len(files) == 3
+    assert main(["predict", "--workdir", str(workdir), *files]) == 0
+
+
+def test_help_and_list_load_no_jax_and_answer_at_once():
+    script = (
+        "import sys, zoo, zoo.cli\n"
+        "zoo.cli.main(['list', '--json'])\n"
+        "assert not {'jax', 'numpy', 'flax', 'sklearn', 'cv2'} & set(sys.modules), sys.modules\n"
+    )
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        best = min(best, time.perf_counter() - start)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert {"models", "configs", "datasets"} == set(found)
+    sizes = {model["name"]: model["num_params"] for model in found["models"]}
+    assert sizes["vit B/16"] == 86_567_656
+    assert best < 1.5
+
+
+def test_every_shipped_config_is_listed(capsys):
+    assert main(["list", "configs", "--json"]) == 0
+    listed = {row["name"] for row in json.loads(capsys.readouterr().out)["configs"]}
+    assert listed == {path.stem for path in Path("configs").glob("*.py")}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("--config.optimizer.lrr=1", "no key config.optimizer.lrr; did you mean 'lr'?"),
+        ("--config.model.pool=gapp", "config.model.pool: 'gapp' is not valid; did you mean 'gap'?"),
+        ("--config.seed=x", "config.seed: Expected `int`, got `str`"),
+        ("--config.total=ten", "config.total: 'ten' is no duration"),
+        ("--config.data.batch_size=20", "batch_size 20 does not divide over 8 devices"),
+        ("--config.data.batch_size=2000", "more than the 1437 examples"),
+        ("--config.data.name=digitss", "digits"),
+        ("--config.model.num_classes=7", "num_classes is 7, but digits has 10 classes"),
+        ("--config.optimizer.options.b7=1", "b7"),
+        ("--config.mesh.fsdp=3", "config.mesh"),
+        ("--config.data.train_ops=[{'op':'flipp'}]", "flip"),
+        ("--config.init_from=/nowhere", "no checkpoint in /nowhere"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, override, expected):
+    workdir = str(tmp_path / "w")
+    argv = ["train", "--config", config, "--workdir", workdir, override]
+    assert expected in failing(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["train", "--config", "digit_vit", "--workdir", "w"], "did you mean 'digits_vit'?"),
+        (["predict", "--workdir", "/nowhere", "x.png"], "no checkpoint in /nowhere"),
+        (["inspect", "/nowhere"], "no checkpoint in /nowhere"),
+        (["data", "info", "cifar11"], "cifar10"),
+        (["data", "prepare", "digits"], "needs --out"),
+        (["list", "--jsn"], "did you mean '--json'?"),
+        (["predict", "--workdir", "w", "x.png", "--config.a=1"], "give one with --config"),
+    ],
+)
+def test_a_wrong_word_is_one_line_with_the_fix(capsys, argv, expected):
+    assert expected in failing(capsys, *argv)
+
+
+def test_a_missing_or_broken_image_is_named(workdir, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    for path in (broken, tmp_path / "missing.png"):
+        assert str(path) in failing(capsys, "predict", "--workdir", str(workdir), str(path))
+
+
+def test_another_class_count_than_the_checkpoints_is_named(workdir, tmp_path, capsys):
+    other = tmp_path / "other.py"
+    other.write_text(CONFIG.replace("'num_classes': 10", "'num_classes': 7"))
+    message = failing(capsys, "eval", "--workdir", str(workdir), "--config", str(other))
+    assert "head.bias is float32[10] there, and float32[7] in the config" in message
+
+
+def test_overrides_reach_into_lists_and_give_types(config):
+    given = {"data.train_ops": "[{'op': 'pad_crop', 'pad': 1}]", "data.dir": "None"}
+    assert load_config(config, given).data.train_ops == ({"op": "pad_crop", "pad": 1},)
+    path = "configs/fashion_mnist_vit.py"
+    assert load_config(path, {"data.train_ops.0.pad": "3"}).data.train_ops[0]["pad"] == 3
