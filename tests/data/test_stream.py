@@ -1,8 +1,10 @@
 """What is in a batch: a function of the config, the seed and the step alone."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -286,7 +288,7 @@ def test_an_error_in_a_worker_process_comes_out_as_it_is(folder):
 
 
 SCRIPT = """
-import sys
+import multiprocessing, os, signal, sys
 import numpy as np
 from zoo.config.schema import DataConfig
 from zoo.data.batches import Made
@@ -302,9 +304,14 @@ class Probe:
 
 if __name__ == "__main__":
     stream = Stream(Probe(), DataConfig(workers=1), 0, None)
-    print(next(stream)["devices"])
+    print(next(stream)["devices"], flush=True)
     if sys.argv[1] == "raise":
         raise SystemExit(5)
+    if sys.argv[1] == "kill":
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGTERM)  # as a signal to the whole group does
+        print(next(stream)["devices"], worker.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -315,3 +322,20 @@ def test_a_stream_left_open_ends_silently_and_workers_take_no_device(tmp_path, h
     command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), how]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (code, "0\n", "")
+
+
+@pytest.mark.slow
+def test_a_worker_outlives_a_sigterm_but_not_its_parent(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), "kill"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == -9
+    first, second, worker = result.stdout.split()
+    assert (first, second) == ("0", "0")
+    for _ in range(100):
+        try:
+            os.kill(int(worker), 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} still runs")
