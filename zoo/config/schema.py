@@ -18,7 +18,7 @@ ImageOp = dict[str, Any]
 Rules = tuple[tuple[str, float], ...]
 
 
-class MixConfig(Section):
+class MixConfig(Section, frozen=True):
     """Batch augmentations that run on the device, after pixels are normalised."""
 
     mixup: float = 0.0  # Beta(a, a) of mixup (Zhang 2018); 0 is off
@@ -33,7 +33,7 @@ class MixConfig(Section):
     erase_fill: Literal["zero", "noise"] = "noise"  # N(0, 1) a pixel, or 0, after normalising
 
 
-class DataConfig(Section):
+class DataConfig(Section, frozen=True):
     """Where examples come from, and what happens to them on the host."""
 
     name: str = "digits"  # digits, mnist, fashion_mnist, cifar10, cifar100, folder, tfds:NAME
@@ -56,7 +56,7 @@ class DataConfig(Section):
     prefetch: int = 2  # batches made ahead
 
 
-class TaskConfig(Section):
+class TaskConfig(Section, frozen=True):
     """How a batch becomes a loss."""
 
     # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
@@ -64,7 +64,7 @@ class TaskConfig(Section):
     label_smoothing: float = 0.0
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(Section, frozen=True):
     """An optax optimizer, its schedule, and which parameter gets what."""
 
     name: Literal["adamw", "adafactor", "lamb", "lion", "muon", "sgd"] = "adamw"
@@ -85,7 +85,7 @@ class OptimizerConfig(Section):
     clip_norm: float | None = None  # of the global gradient
 
 
-class MeshConfig(Section):
+class MeshConfig(Section, frozen=True):
     """Devices along each mesh axis; one may be -1, which takes what is left."""
 
     data: int = -1
@@ -93,7 +93,7 @@ class MeshConfig(Section):
     tensor: int = 1
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """One experiment: `zoo train --config FILE` needs nothing else."""
 
     model: ViTConfig

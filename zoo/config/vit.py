@@ -27,7 +27,7 @@ SIZES: dict[str, tuple[int, int, int, int]] = {
 _NAMED = ("width", "depth", "mlp_dim", "num_heads", "patch_size")
 
 
-class ViTConfig(Section, tag_field="family", tag="vit"):
+class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     """A ViT. Give `size`, or the five numbers that it names; after construction they are set."""
 
     size: str | None = None  # SIZE/PATCH, such as "B/16"; names the next five

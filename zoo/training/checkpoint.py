@@ -107,7 +107,11 @@ class Checkpoints:
         return max(known, key=lambda step: (known[step], step)) if known else None
 
     def save(
-        self, state: TrainState, *, meta: dict[str, Any], metrics: dict[str, float | int] | None = None
+        self,
+        state: TrainState,
+        *,
+        meta: dict[str, Any],
+        metrics: dict[str, float | int] | None = None,
     ) -> None:
         """Starts to save a state under its own step; the state may be donated afterwards.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -118,7 +119,7 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
             check_finite(at, metrics, saved)
             progress.update(at)
             if log.due(at):
-                metrics |= {"learning_rate": float(schedule(at - 1))} | meter.rates(at)
+                metrics |= {"learning_rate": float(np.asarray(schedule(at - 1)))} | meter.rates(at)
                 writer.write(at, metrics)
                 progress.log(at, metrics)
 

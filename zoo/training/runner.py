@@ -75,30 +75,34 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
 
         return call
 
-    common = {
-        "mesh": mesh,
-        "abstract_state": jax.tree.map(
+    if config.mode == "pmap":
+        enter, leave, run_step = _pmap(mesh, step, in_mesh(jax.jit(prepare)))
+    else:
+        enter = leave = lambda state: state
+        jit_step = jax.jit(
+            lambda state, batch: step(state, prepare(batch, state.step)),
+            in_shardings=(shardings, rows),
+            out_shardings=(shardings, replicated),
+            donate_argnums=0,
+        )
+        run_step = in_mesh(jit_step)
+    return Runner(
+        mesh=mesh,
+        abstract_state=jax.tree.map(
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
             shapes,
             shardings,
         ),
-        "init": in_mesh(jax.jit(init, out_shardings=shardings)),
-        "put": functools.partial(put_batch, mesh=mesh, batch_size=config.data.batch_size),
-    }
-    if config.mode == "pmap":
-        return Runner(**common, **_pmap(mesh, step, in_mesh(jax.jit(prepare))))
-    jit_step = jax.jit(
-        lambda state, batch: step(state, prepare(batch, state.step)),
-        in_shardings=(shardings, rows),
-        out_shardings=(shardings, replicated),
-        donate_argnums=0,
+        init=in_mesh(jax.jit(init, out_shardings=shardings)),
+        enter=enter,
+        leave=leave,
+        put=functools.partial(put_batch, mesh=mesh, batch_size=config.data.batch_size),
+        step=run_step,
     )
-    same = lambda state: state
-    return Runner(**common, enter=same, leave=same, step=in_mesh(jit_step))
 
 
-def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> dict[str, Callable]:
-    """What differs under `jax.pmap`: every device holds the whole state, along a leading axis.
+def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> tuple[Callable, Callable, Callable]:
+    """`enter`, `leave` and `step` for `jax.pmap`: every device holds the whole state.
 
     The batch is prepared under jit as one global batch, so that mixup sees the same neighbours
     as in jit mode; only the step itself is mapped over the devices of this host.
@@ -133,7 +137,7 @@ def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> dict[str, Callable]:
         )
         return state, jax.tree.map(lambda x: x[0], metrics)
 
-    return {"enter": enter, "leave": leave, "step": pmap_step}
+    return enter, leave, pmap_step
 
 
 def state_shardings(shapes: TrainState, param_sharding: Params, mesh: Mesh) -> Any:
@@ -147,9 +151,9 @@ def state_shardings(shapes: TrainState, param_sharding: Params, mesh: Mesh) -> A
     param_shapes = dict(jax.tree_util.tree_leaves_with_path(shapes.params))
 
     def place(path, leaf):
-        tails = (path[start:] for start in range(len(path)))
-        tail = next((tail for tail in tails if tail in by_path), None)
-        mirrors = tail is not None and param_shapes[tail].shape == leaf.shape
-        return by_path[tail] if mirrors else replicated
+        for tail in (path[start:] for start in range(len(path))):
+            if tail in by_path and param_shapes[tail].shape == leaf.shape:
+                return by_path[tail]
+        return replicated
 
     return jax.tree_util.tree_map_with_path(place, shapes)

@@ -82,9 +82,9 @@ def train_step(
     weight = sums.pop("weight")
     grads = jax.tree.map(lambda g: g / weight, grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     ema = state.ema
-    if ema is not None:
+    if config.ema_decay is not None:
         ema = optax.incremental_update(params, ema, 1 - config.ema_decay)
     metrics = jax.tree.map(lambda s: s / weight, sums)
     metrics["grad_norm"] = optax.tree.norm(grads)
