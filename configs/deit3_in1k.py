@@ -7,10 +7,8 @@ Source: Touvron 2022 (arXiv 2204.07118); facebookresearch/deit, README_revenge.m
 Command: zoo train --config deit3_in1k:S,800 --workdir runs/deit3_s
 Argument: S (default), B, L or H, then 800 (default) or 400 epochs.
 
-Differs from the source: mixed targets stay shares, where it makes every class above 0 a 1 before
-its binary cross entropy; stochastic depth grows linearly to the rate that every layer has there,
-so its mean is half of theirs; one draw of mixup or CutMix for the whole batch, not for each GPU;
-warm-up from 0, not 1e-6. 400 epochs have weight decay 0.02 and deit3-jax's stochastic depth. H/14
+Differs from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; warm-up
+from 0, not 1e-6. 400 epochs have weight decay 0.02 and deit3-jax's stochastic depth. H/14
 sees 154 of its 160 pixels, which 14 does not divide, as in the source.
 """
 
@@ -57,7 +55,7 @@ def get_config(arg="S"):
     config.data.mix = {"mixup": 0.8, "cutmix": 1.0, "per": "batch"}
     config.data.workers = 16
 
-    config.task = {"loss": "sigmoid_mean"}
+    config.task = {"loss": "sigmoid_mean", "binary_targets": True}
 
     config.model = ConfigDict()
     config.model.family = "vit"
@@ -67,6 +65,7 @@ def get_config(arg="S"):
     config.model.cls_position = False
     config.model.layer_scale = 1e-4
     config.model.drop_path = drop_path[epochs]
+    config.model.drop_path_growth = "uniform"
     config.model.gelu = "erf"
     config.model.init = "trunc_normal"
     config.model.head_init = "trunc_normal"

@@ -8,8 +8,8 @@ Command: zoo train --config deit3_in1k_finetune:B --workdir runs/deit3_b_224
 Argument: B (default), L or H.
 
 The source's least learning rate is its peak, 1e-5: it stays constant after the warm-up. Differs
-from the source: stochastic depth grows linearly to the rate that every layer has there; one draw
-of mixup or CutMix for the whole batch, not for each GPU; warm-up from 0, not 1e-6.
+from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; warm-up from 0,
+not 1e-6.
 """
 
 from ml_collections import ConfigDict
@@ -63,6 +63,7 @@ def get_config(arg="B"):
     config.model.position_resize = "bicubic"
     config.model.layer_scale = 1e-4
     config.model.drop_path = drop_path
+    config.model.drop_path_growth = "uniform"
     config.model.gelu = "erf"
     config.model.dtype = "bfloat16"
 

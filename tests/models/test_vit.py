@@ -158,6 +158,17 @@ def test_drop_path_grows_linearly_from_no_layer_to_the_last():
     np.testing.assert_allclose(unchanged, [1 / 16, 1 / 4], atol=0.06)
 
 
+def test_drop_path_can_be_the_same_in_every_layer():
+    cfg = small_config(drop_path=0.5, depth=3, drop_path_growth="uniform")
+    batch = 400
+    images = np.broadcast_to(make_images(1), (batch, 8, 12, 3))
+    _, arrays = apply(cfg, make_params(cfg), images, make_keys(batch), ("blocks",))
+    outcomes = np.asarray(arrays["blocks"][:, :, 0, 0])
+    unchanged = [np.mean(outcomes[i] == outcomes[i - 1]) for i in (1, 2)]
+    np.testing.assert_allclose(unchanged, [1 / 4, 1 / 4], atol=0.06)
+    assert np.ptp(outcomes[0]) > 0
+
+
 def test_images_of_other_sizes():
     cfg = small_config()
     params, own = make_params(cfg), make_images()

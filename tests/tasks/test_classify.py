@@ -46,6 +46,18 @@ def test_label_smoothing_spreads_over_all_classes():
     np.testing.assert_allclose(prepared["target"].sum(1), 1, rtol=1e-6)
 
 
+def test_binary_targets_count_every_mixed_class_fully():
+    sections = {"task": {"binary_targets": True, "loss": "sigmoid"}, "data": MIXED}
+    prepared = task(**sections).prepare(on_device(4), jax.random.key(0))
+    label = tiny_batch(4)["label"]
+    expected = np.zeros((4, 10))
+    expected[np.arange(4), label] = expected[np.arange(4), np.roll(label, 1)] = 1
+    np.testing.assert_array_equal(prepared["target"], expected)
+
+
+MIXED = {"mix": {"mixup": 5.0}}
+
+
 def test_normalising_uses_one_mean_or_one_a_channel():
     data = {"channels": 3, "pixel_mean": (100.0, 110.0, 120.0), "pixel_std": (10.0, 20.0, 30.0)}
     image = np.full((1, 8, 8, 3), 130, np.uint8)

@@ -62,6 +62,7 @@ class TaskConfig(Section, frozen=True):
     # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
     loss: Literal["softmax", "sigmoid", "sigmoid_mean"] = "softmax"
     label_smoothing: float = 0.0
+    binary_targets: bool = False  # each class with any share of a mixed target counts fully
 
 
 class OptimizerConfig(Section, frozen=True):

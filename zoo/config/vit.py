@@ -55,7 +55,8 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     norm_after_pool: bool = False  # timm's `fc_norm`: the last norm follows the gap
 
     dropout: float = 0.0  # after positions, attention, the MLP's GELU and the MLP
-    drop_path: float = 0.0  # stochastic depth of the last layer; grows linearly from 0
+    drop_path: float = 0.0  # stochastic depth of the last layer
+    drop_path_growth: Literal["linear", "uniform"] = "linear"  # from 0, or the same in every layer
     layer_scale: float | None = None  # initial value (Touvron 2021)
     qk_norm: bool = False
     gelu: Literal["tanh", "erf"] = "tanh"

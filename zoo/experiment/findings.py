@@ -15,6 +15,7 @@ from zoo.tasks.classify import Classify
 from zoo.training.loop import TrainResult
 
 NUM_MISTAKES, NUM_ATTENTION = 24, 8
+MAX_CLASSES = 4096  # for a confusion matrix: beyond it is too large to hold
 
 
 def find(result: TrainResult) -> dict[str, Any]:
@@ -24,8 +25,10 @@ def find(result: TrainResult) -> dict[str, Any]:
     params = result.state.eval_params
     found = evaluate(result.evaluator, params, config.data, split)
     prediction = found.results["prediction"]
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (found.label, prediction), 1)
+    confusion = None
+    if len(classes) <= MAX_CLASSES:
+        confusion = np.zeros((len(classes), len(classes)), np.int64)
+        np.add.at(confusion, (found.label, prediction), 1)
     wrong = worst_mistakes(found)
     looked_at = found.index[:NUM_ATTENTION].tolist()
     images = collect_images(config, split, {*found.index[wrong].tolist(), *looked_at})

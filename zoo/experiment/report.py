@@ -64,7 +64,8 @@ class ReportArtifacts:
 
     split: str
     classes: tuple[str, ...]
-    confusion: Int[np.ndarray, "classes classes"]  # rows are the truth, columns the prediction
+    # Rows are the truth, columns the prediction; None where there are too many classes to count.
+    confusion: Int[np.ndarray, "classes classes"] | None
     mistakes: tuple[Mistake, ...]
     attention: tuple[AttentionMap, ...]
     metrics: dict[str, float]  # of the split: accuracy, loss, count, ...
@@ -109,7 +110,7 @@ def write_report(workdir: Path, *, artifacts: ReportArtifacts | None) -> Path:
         charts=[c for spec in CHARTS if (c := _chart(history, *spec))],
         unreadable=unreadable,
         artifacts=artifacts,
-        confusion=confusion_view(artifacts) if artifacts else None,
+        confusion=confusion_view(artifacts) if artifacts else {},
         mistakes=[_picture(m, artifacts) for m in artifacts.mistakes] if artifacts else [],
         attention=[_picture(a, artifacts) for a in artifacts.attention] if artifacts else [],
         config=json.dumps(config, indent=2, ensure_ascii=False),
@@ -205,6 +206,8 @@ def facts(
 def confusion_view(artifacts: ReportArtifacts) -> dict[str, Any]:
     """Rows of a matrix, or beyond 30 classes the pairs most confused and the hardest classes."""
     matrix, names = artifacts.confusion, artifacts.classes
+    if matrix is None:
+        return {}
     totals = matrix.sum(1)
     recall = matrix.diagonal() / np.maximum(totals, 1)
     wrong = matrix - np.diag(matrix.diagonal())

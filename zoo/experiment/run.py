@@ -1,9 +1,9 @@
 """A whole experiment: train, look at what was learnt, write the report."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -12,7 +12,7 @@ from zoo.config.schema import Config
 from zoo.config.vit import num_params
 from zoo.experiment.findings import find
 from zoo.experiment.report import ReportArtifacts, write_report
-from zoo.training.loop import TrainResult
+from zoo.training.loop import Diverged, TrainResult
 from zoo.training.loop import train as train_loop
 
 
@@ -32,7 +32,12 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make --workdir {workdir}: {error.strerror}") from error
-    result = train_loop(config, workdir, stop_at=stop_at)
+    try:
+        result = train_loop(config, workdir, stop_at=stop_at)
+    except Diverged:
+        if jax.process_index() == 0:
+            write_report(workdir, artifacts=None)  # the curves show how it came to that
+        raise
     if jax.process_index() != 0:
         return Outcome((), result.metrics, None, result.stopped_by_signal)
     if result.stopped_by_signal:
@@ -68,5 +73,5 @@ def artifacts(result: TrainResult) -> ReportArtifacts | None:
 def command_line() -> str:
     """The command that runs, as one would type it."""
     import_name = Path(sys.argv[0]).name
-    words: list[Any] = ["zoo" if import_name in ("zoo", "cli.py") else import_name, *sys.argv[1:]]
-    return " ".join(words)
+    words = ["zoo" if import_name in ("zoo", "cli.py") else import_name, *sys.argv[1:]]
+    return shlex.join(words)

@@ -272,7 +272,8 @@ class ViT(nnx.Module):
             rotation = rotations(grid, head_size, num_prefix=cfg.num_prefix)
         inputs = {"layer": jnp.arange(cfg.depth)}
         if keys is not None and cfg.drop_path > 0:
-            inputs["drop_rate"] = jnp.linspace(0, cfg.drop_path, cfg.depth)
+            first = 0.0 if cfg.drop_path_growth == "linear" else cfg.drop_path
+            inputs["drop_rate"] = jnp.linspace(first, cfg.drop_path, cfg.depth)
 
         def call(block, x, inputs):
             block_keys = fold_in(keys, inputs["layer"])

@@ -51,6 +51,8 @@ class Classify:
             image = erase(image, erase_keys, self.data.mix)
         if self.data.mix.mixup > 0 or self.data.mix.cutmix > 0:
             image, target = mix(image, target, mix_key, mix_keys, self.data.mix)
+        if self.cfg.binary_targets:
+            target = (target > 0).astype(jnp.float32)
         return {
             "image": image,
             "target": target,

@@ -113,13 +113,16 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
 
     def settle(in_flight: int) -> None:
         """Reads the metrics of all but the newest steps, and stops at what is not finite."""
-        while len(pending) > in_flight:
-            at, metrics = pending.popleft()
-            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        ready = [pending.popleft() for _ in range(len(pending) - in_flight)]
+        ready = [(at, jax.device_get(metrics)) for at, metrics in ready]
+        logged = [at for at, _ in ready if log.due(at)]
+        rates = meter.rates(ready[-1][0]) if logged else {}
+        for at, metrics in ready:
+            metrics = {name: float(value) for name, value in metrics.items()}
             check_finite(at, metrics, saved)
             progress.update(at)
-            if log.due(at):
-                metrics |= {"learning_rate": float(np.asarray(schedule(at - 1)))} | meter.rates(at)
+            if at in logged:
+                metrics |= {"learning_rate": float(np.asarray(schedule(at - 1))), **rates}
                 writer.write(at, metrics)
                 progress.log(at, metrics)
 
