@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING, format="zoo: %(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax logs tracebacks of what it also raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if unknown:

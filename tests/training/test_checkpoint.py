@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -115,14 +116,19 @@ def test_another_model_is_refused_with_both_shapes(directory):
     assert Checkpoints(directory).steps() == [1]
 
 
-def test_a_full_disk_is_one_clear_line_and_the_last_good_step_stays(directory, monkeypatch):
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_full_disk_is_one_clear_line_and_the_last_good_step_stays(directory, monkeypatch, when):
     save(directory, 1)
     checkpoints = Checkpoints(directory)
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoints._manager, "save", full)
+    if when == "before":
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
+        monkeypatch.setattr(checkpoints._manager, "save", lambda *args, **kwargs: None)
+    else:
+        monkeypatch.setattr(checkpoints._manager, "save", full)
     with pytest.raises(UserError, match="no space left.*step 2.*last good one is of step 1"):
         checkpoints.save(state_of(2), meta=META)
 

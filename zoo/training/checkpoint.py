@@ -9,6 +9,7 @@ go back to an older step when one is broken; both happen here.
 import contextlib
 import errno
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,12 @@ class Checkpoints:
         meta = {**meta, "step": step, "metrics": metrics or {}, "checksums": sums}
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         with self._explain_errors(step):
+            self._manager.wait_until_finished()
+            # Asked beforehand, since TensorStore's threads fill the screen when they fail.
+            if shutil.disk_usage(self.directory).free < sum(
+                x.nbytes for x in jax.tree.leaves(items)
+            ):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._manager.save(
                 step,
                 args=ocp.args.Composite(**arguments, meta=ocp.args.JsonSave(meta)),

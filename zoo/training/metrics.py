@@ -40,8 +40,11 @@ class MetricsWriter:
     def close(self) -> None:
         """Flushes the files."""
         if self._file is not None and self._board is not None:
-            self._file.close()
-            self._board.close()
+            # Closing flushes: on a full disk it fails after what has already been complained of.
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._board.close()
 
 
 class Progress:
