@@ -2,7 +2,10 @@
 
 Data      scikit-learn's digits: 8x8 grey images of handwritten digits (UCI, Alpaydin 1998),
           1,437 to train on, 360 held out; nothing is fetched.
-Command   zoo train --config digits_vit --workdir /tmp/digits
+Command   zoo train --config digits_vit --workdir runs/digits
+Here      held-out accuracy of seeds 0, 1, 2: 0.975, 0.983, 0.975; each 67 CPU seconds on two shared
+          cores, compiling included (--config.seed=1, ...)
+Compare   on the same split, scikit-learn's SVC(gamma=0.001) on pixels of 0..16 has 0.989, 3-NN 0.983
 """
 
 import ml_collections
