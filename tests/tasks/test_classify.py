@@ -58,6 +58,13 @@ def test_binary_targets_count_every_mixed_class_fully():
 MIXED = {"mix": {"mixup": 5.0}}
 
 
+def test_mixing_pairs_other_images_where_neighbours_share_one():
+    data = {"mix": {"mixup": 5.0}, "repeats": 2}
+    batch = {**on_device(8), "label": jnp.repeat(jnp.arange(4), 2)}
+    target = task(data=data).prepare(batch, jax.random.key(0))["target"]
+    assert np.all(np.count_nonzero(target, axis=1) == 2)
+
+
 def test_normalising_uses_one_mean_or_one_a_channel():
     data = {"channels": 3, "pixel_mean": (100.0, 110.0, 120.0), "pixel_std": (10.0, 20.0, 30.0)}
     image = np.full((1, 8, 8, 3), 130, np.uint8)
@@ -87,6 +94,17 @@ def test_predictions_say_what_the_logits_say():
     softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     np.testing.assert_allclose(found["probability"], softmax.max(1), rtol=1e-5)
     np.testing.assert_allclose(found["label_probability"], softmax[range(4), LABEL], rtol=1e-5)
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_logits_that_say_nothing_are_not_correct(label):
+    """A zero head gives equal logits, a diverged model NaN: neither knows the label."""
+    logits = jnp.array([[0.0, 0.0, 0.0], [np.nan, np.nan, np.nan], [1.0, np.nan, 1.0]])
+    batch = {**on_device(3), "label": jnp.full(3, label)}
+    model = {"num_classes": 3}
+    found = task(model=model).predict(lambda image: logits, batch)
+    assert int(found["label_rank"][0]) == label  # as argmax: the first of equals wins
+    assert np.all(found["label_rank"][1:] > 0)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])

@@ -50,7 +50,9 @@ class Classify:
         if self.data.mix.erase > 0:
             image = erase(image, erase_keys, self.data.mix)
         if self.data.mix.mixup > 0 or self.data.mix.cutmix > 0:
-            image, target = mix(image, target, mix_key, mix_keys, self.data.mix)
+            # Neighbours may be the same image, augmented twice: mixing those would mean nothing.
+            partner = self.data.repeats
+            image, target = mix(image, target, mix_key, mix_keys, self.data.mix, partner=partner)
         if self.cfg.binary_targets:
             target = (target > 0).astype(jnp.float32)
         return {
@@ -97,7 +99,10 @@ class Classify:
         logits = model(self.normalize(batch["image"])).astype(jnp.float32)
         label: Int[Array, " B"] = batch["label"]
         probability = self.probabilities(logits)
-        rank = jnp.sum(logits > jnp.take_along_axis(logits, label[:, None], 1), -1)
+        own = jnp.take_along_axis(logits, label[:, None], 1)
+        # Of equals the first wins, as in argmax; next to a NaN nothing does.
+        first = jnp.arange(self.num_classes)[None] < label[:, None]
+        rank = jnp.sum(~(logits <= own) | ((logits == own) & first), -1)
         return {
             "loss": self.losses(logits, jax.nn.one_hot(label, self.num_classes)),
             "prediction": jnp.argmax(logits, -1).astype(jnp.int32),

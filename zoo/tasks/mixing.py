@@ -1,7 +1,7 @@
 """Batch augmentations on the device: random erasing, mixup and CutMix, as functions of keys.
 
 Every example brings its own key, so an image is erased in the same way on any mesh and however a
-batch is split. Partners for mixing are the neighbours in the global batch.
+batch is split. Partners for mixing are near in the global batch.
 """
 
 import jax
@@ -61,12 +61,15 @@ def mix(
     key: Key[Array, ""],
     keys: Key[Array, " B"],
     cfg: MixConfig,
+    *,
+    partner: int = 1,
 ) -> tuple[Float[Array, "B rows cols C"], Float[Array, "B classes"]]:
     """Mixup (Zhang 2018, arXiv 1710.09412) and CutMix (Yun 2019, arXiv 1905.04899).
 
     Args:
       key: for draws that the whole batch shares (`per="batch"`).
       keys: for draws that each example makes (`per="example"`).
+      partner: how many rows before an image, around the end, lies the one it is mixed with.
 
     Returns:
       The mixed images, and targets mixed by the share of pixels that each image really has.
@@ -81,7 +84,7 @@ def mix(
     # Outside a CutMix box `own` is 1, inside 0; for mixup the box is empty and `own` is the share.
     is_cut = jnp.any(box, axis=(1, 2))
     own = jnp.where(is_cut[:, None, None], 1.0 - box, share[:, None, None])[..., None]
-    other_image, other_target = jnp.roll(image, 1, axis=0), jnp.roll(target, 1, axis=0)
+    other_image, other_target = (jnp.roll(x, partner, axis=0) for x in (image, target))
     mixed_target = share[:, None] * target + (1 - share[:, None]) * other_target
     return own * image + (1 - own) * other_image, mixed_target
 
