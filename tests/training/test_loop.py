@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from tests.tiny import tiny_config
 from zoo.config import UserError
 from zoo.training import loop
 from zoo.training.loop import Every, train
+from zoo.training.metrics import MetricsWriter, profiler
+from zoo.training.weights import open_weights
+from zoo.training.workdir import write_config
 
 AUGMENTED = {
     "model": {"dropout": 0.1},
@@ -71,10 +75,35 @@ def test_a_finished_run_trains_no_further(uncut):
     assert len(logged(uncut[0])) == 8
 
 
-def test_a_workdir_of_another_config_is_refused(uncut):
-    other = tiny_config(**{**AUGMENTED, "optimizer": {"name": "adamw", "lr": 2e-3}})
-    with pytest.raises(UserError, match=r"optimizer.lr 0.001 there, 0.002 here"):
-        train(other, uncut[0])
+def test_a_run_that_is_past_its_new_end_trains_no_further(uncut):
+    assert train(tiny_config(**AUGMENTED, total="4 steps"), uncut[0]).step == 8
+    assert len(logged(uncut[0])) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"optimizer": {"name": "adamw", "lr": 2e-3}}, "optimizer.lr 0.001 there, 0.002 here"),
+        ({"model": {"dropout": 0.2}}, "model.dropout 0.1 there, 0.2 here"),
+    ],
+)
+def test_a_workdir_of_another_config_is_refused(uncut, change, expected):
+    with pytest.raises(UserError, match=re.escape(expected)):
+        train(tiny_config(**{**AUGMENTED, **change}), uncut[0])
+
+
+def test_a_torn_config_is_named_and_writing_one_leaves_no_torn_one(uncut, tmp_path, monkeypatch):
+    config = tiny_config(**AUGMENTED)
+    write_config(tmp_path, config)
+    before = (tmp_path / "config.json").read_text()
+    monkeypatch.setattr(os, "replace", lambda *paths: pytest.fail("as if killed here"))
+    with pytest.raises(pytest.fail.Exception):
+        write_config(tmp_path, config.replace(seed=1))
+    assert (tmp_path / "config.json").read_text() == before
+    (tmp_path / "config.json").write_text(before[:50])
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    with pytest.raises(UserError, match="config.json.*is no JSON"):
+        train(config, tmp_path)
 
 
 def test_a_signal_saves_within_the_step_and_the_run_goes_on(uncut, tmp_path, monkeypatch):
@@ -93,6 +122,74 @@ def test_a_signal_saves_within_the_step_and_the_run_goes_on(uncut, tmp_path, mon
     assert (tmp_path / "checkpoints" / str(result.step)).is_dir()
     train(tiny_config(**AUGMENTED), tmp_path)
     assert logged(tmp_path) == logged(uncut[0])
+
+
+def test_a_signal_during_an_evaluation_saves_too(tmp_path, monkeypatch):
+    evaluate = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), {})[1]
+    monkeypatch.setattr(loop, "evaluate_splits", evaluate)
+    result = train(tiny_config(**AUGMENTED, save_every="8 steps"), tmp_path)
+    assert (result.step, result.stopped_by_signal) == (4, True)
+    assert (tmp_path / "checkpoints" / "4").is_dir()
+
+
+@pytest.mark.parametrize("allowed", [0, 3])
+def test_the_host_runs_no_further_ahead_than_allowed(tmp_path, monkeypatch, allowed):
+    dispatched, ahead = [], []
+    make = loop.make_runner
+
+    def counting(*args):
+        runner = make(*args)
+        step = lambda *inputs: (dispatched.append(1), runner.step(*inputs))[1]
+        return replace(runner, step=step)
+
+    monkeypatch.setattr(loop, "make_runner", counting)
+    monkeypatch.setattr(loop, "check_finite", lambda at, *_: ahead.append(len(dispatched) - at))
+    every = {"eval_every": "8 steps", "save_every": "8 steps"}
+    train(tiny_config(**AUGMENTED, **every, max_in_flight=allowed), tmp_path)
+    assert len(ahead) == 8
+    assert max(ahead) == allowed
+
+
+def test_the_best_checkpoint_is_kept_and_used(tmp_path, monkeypatch):
+    accuracy = {4: 0.9, 8: 0.5}
+    evaluate = lambda *args: {"test/accuracy": accuracy[args[3]]}
+    monkeypatch.setattr(loop, "evaluate_splits", evaluate)
+    train(tiny_config(**AUGMENTED, keep_last=1, save_every="2 steps"), tmp_path)
+    assert open_weights(tmp_path).checkpoints.steps() == [4, 8]
+    assert open_weights(tmp_path).step == 4
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (0, 8, ["start", 5, "stop"]),
+        (0, 5, ["start", "stop"]),  # the run ends within the window
+        (4, 8, ["start", 5, "stop"]),  # it resumes within the window
+        (5, 8, []),
+    ],
+)
+def test_the_profiler_runs_in_its_window_only(tmp_path, monkeypatch, first, last, expected):
+    calls = []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stop"))
+    with profiler(tmp_path, tiny_config(profile_at=3, profile_steps=2)) as profile:
+        for step in range(first, last):
+            if step == 5 and "start" in calls:
+                calls.append(step)
+            profile(step)
+    assert calls == expected
+
+
+def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
+    for start, steps in ((0, (1, 2, 3)), (2, (3, 4)), (4, ())):
+        writer = MetricsWriter(tmp_path, start)
+        for step in steps:
+            writer.write(step, {"loss": start + step / 10})
+        writer.close()
+    assert logged(tmp_path) == {1: 0.1, 2: 0.2, 3: 2.3, 4: 2.4}
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+    MetricsWriter(tmp_path, 0).close()
+    assert logged(tmp_path) == {}
 
 
 @pytest.mark.parametrize("log_every", ["1 steps", "8 steps"])

@@ -20,6 +20,7 @@ TOLERANCE = 2e-6
 RANDOM = {
     "model": {"dropout": 0.1, "drop_path": 0.2},
     "task": {"label_smoothing": 0.1},
+    "data": {"mix": {"mixup": 0.5}},
     "ema_decay": 0.9,
 }
 
@@ -44,7 +45,7 @@ def reference():
 
 
 @pytest.mark.parametrize(
-    ("mode", "num_devices"), [("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 4)]
+    ("mode", "num_devices"), [("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 8)]
 )
 def test_any_number_of_devices_gives_the_same_losses(reference, num_devices, mode):
     found, state = losses(tiny_config(**RANDOM, mode=mode), num_devices)
@@ -65,6 +66,17 @@ def test_accumulation_equals_the_full_batch(reference, mode, num_devices):
     config = tiny_config(**RANDOM, accumulate=4, mode=mode)
     found, _ = losses(config, num_devices)
     np.testing.assert_allclose(found, reference[0], rtol=TOLERANCE)
+
+
+def test_the_average_moves_by_its_share_of_the_way():
+    config = tiny_config(ema_decay=0.75)
+    first, last = (losses(config, num_devices=1, steps=steps)[1] for steps in (0, 1))
+    jax.tree.map(
+        lambda new, start, ema: np.testing.assert_allclose(
+            ema, 0.75 * start + 0.25 * new, rtol=1e-5, atol=1e-7
+        ),
+        *(last.params, first.params, last.ema),
+    )
 
 
 def test_padding_does_not_count():

@@ -21,7 +21,7 @@ from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import abstract_params
 from zoo.training.checkpoint import Checkpoints
-from zoo.training.metrics import Meter, MetricsWriter, Progress
+from zoo.training.metrics import Meter, MetricsWriter, Progress, profiler
 from zoo.training.optimizer import make_optimizer
 from zoo.training.resolve import Run, resolve
 from zoo.training.runner import Runner, make_runner
@@ -105,7 +105,7 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
         for every in (config.log_every, config.eval_every, config.save_every)
     )
     meta = {"config": to_dict(config), "classes": run.classes}
-    writer, progress, meter = MetricsWriter(workdir), Progress(start, total), Meter(config)
+    writer, progress, meter = MetricsWriter(workdir, start), Progress(start, total), Meter(config)
     progress.say(meter.formula)
     pending: deque[tuple[int, dict[str, Any]]] = deque()
     eval_metrics: dict[str, float | int] = {}
@@ -131,27 +131,32 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
         # Whatever happens, what was being saved is saved, and what was measured is written.
         for resource in (checkpoints, writer, progress, batches):
             stack.enter_context(contextlib.closing(resource))
-        stopped = stack.enter_context(stop_signals())
+        received = stack.enter_context(stop_signals())
+        profile = stack.enter_context(profiler(workdir, config))
         meter.start(step)
-        while step < last and not stopped:
-            profile(workdir, config, step)
+        stopping = False
+        while step < last and not stopping:
+            profile(step)
             live, metrics = runner.step(live, runner.put(next(batches)))
             step += 1
             pending.append((step, metrics))
             settle(config.max_in_flight if step > start + 1 else 0)
-            evaluating, saving = evaluation.due(step), save.due(step) or bool(stopped)
-            if not (evaluating or saving):
+            stopping = bool(received)
+            if not (stopping or evaluation.due(step) or save.due(step)):
                 continue
             settle(0)
             with meter.paused():
                 state = runner.leave(live)
-                if evaluating:
-                    eval_metrics = evaluate_splits(evaluator, state, config, step, writer, progress)
-                if saving:
-                    checkpoints.save(state, meta=meta, metrics=eval_metrics if evaluating else None)
+                evaluated = None
+                if evaluation.due(step) and not stopping:  # whoever stops us may not wait for it
+                    evaluated = evaluate_splits(evaluator, state, config, step, writer, progress)
+                    eval_metrics = evaluated
+                stopping = bool(received)  # perhaps during the evaluation
+                if stopping or save.due(step):
+                    checkpoints.save(state, meta=meta, metrics=evaluated)
                     saved = step
         settle(0)
-    return TrainResult(run, runner.leave(live), evaluator, eval_metrics, step, bool(stopped))
+    return TrainResult(run, runner.leave(live), evaluator, eval_metrics, step, stopping)
 
 
 def make_run_optimizer(run: Run, mesh: Mesh) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -208,13 +213,3 @@ def check_finite(step: int, metrics: dict[str, float | int], saved: int) -> None
                 "config.optimizer.lr, lengthen config.optimizer.warmup, or set "
                 "config.optimizer.clip_norm"
             )
-
-
-def profile(workdir: Path, config: Config, step: int) -> None:
-    """Starts and stops the profiler's window."""
-    if config.profile_at is None:
-        return
-    if step == config.profile_at:
-        jax.profiler.start_trace(str(workdir / "profile"))
-    elif step == config.profile_at + config.profile_steps:
-        jax.profiler.stop_trace()

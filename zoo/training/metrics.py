@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,24 @@ from tqdm import tqdm
 from zoo.config.schema import Config
 from zoo.config.vit import macs
 from zoo.sharding.devices import peak_flops
+from zoo.training.workdir import write_text
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and to TensorBoard's event files; silent on all hosts but one."""
+    """Appends to `metrics.jsonl` and to TensorBoard's event files; silent on all hosts but one.
 
-    def __init__(self, workdir: Path):
+    What a run that was cut logged after `start`, the step that it goes on from, is dropped.
+    """
+
+    def __init__(self, workdir: Path, start: int):
         self._file = self._board = None
         if jax.process_index() == 0:
-            self._file = (workdir / "metrics.jsonl").open("a")
-            self._board = SummaryWriter(str(workdir), write_to_disk=True)
+            path = workdir / "metrics.jsonl"
+            if path.exists():
+                lines = path.read_text(errors="replace").splitlines(keepends=True)
+                write_text(path, "".join(line for line in lines if _is_kept(line, start)))
+            self._file = path.open("a")
+            self._board = SummaryWriter(str(workdir), purge_step=start + 1, write_to_disk=True)
 
     def write(self, step: int, metrics: dict[str, float | int]) -> None:
         """One line; numbers that are not finite become null, as JSON knows none."""
@@ -45,6 +53,13 @@ class MetricsWriter:
                 self._file.close()
             with contextlib.suppress(OSError):
                 self._board.close()
+
+
+def _is_kept(line: str, start: int) -> bool:
+    try:
+        return json.loads(line)["step"] <= start
+    except (ValueError, KeyError, TypeError):  # a run that was killed may leave a torn line
+        return False
 
 
 class Progress:
@@ -114,3 +129,28 @@ class Meter:
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def profiler(workdir: Path, config: Config) -> Iterator[Callable[[int], None]]:
+    """Traces the steps of the config's window to `workdir/profile`.
+
+    Yields:
+      What to call before each step, with the number of steps done.
+    """
+    first, running = config.profile_at, False
+
+    def before(step: int) -> None:
+        nonlocal running
+        inside = first is not None and first <= step < first + config.profile_steps
+        if inside and not running:
+            jax.profiler.start_trace(str(workdir / "profile"))
+        elif running and not inside:
+            jax.profiler.stop_trace()
+        running = inside
+
+    try:
+        yield before
+    finally:
+        if running:  # the run ends within the window
+            jax.profiler.stop_trace()

@@ -76,7 +76,7 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
         return call
 
     if config.mode == "pmap":
-        enter, leave, run_step = _pmap(mesh, step, in_mesh(jax.jit(prepare)))
+        enter, leave, run_step = _pmap(mesh, step, in_mesh(jax.jit(prepare, out_shardings=rows)))
     else:
         enter = leave = lambda state: state
         jit_step = jax.jit(
@@ -132,9 +132,8 @@ def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> tuple[Callable, Call
 
     def pmap_step(state, batch):
         split = lambda x: x.reshape(len(devices), -1, *x.shape[1:])
-        state, metrics = mapped(
-            state, jax.tree.map(split, prepare(batch, jax.device_put(state.step[0], replicated)))
-        )
+        batch = prepare(batch, jax.device_put(state.step[0], replicated))
+        state, metrics = mapped(state, jax.device_put(jax.tree.map(split, batch), copies))
         return state, jax.tree.map(lambda x: x[0], metrics)
 
     return enter, leave, pmap_step

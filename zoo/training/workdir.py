@@ -1,6 +1,7 @@
 """A run's directory: the config in it, and whether a new run may go on there."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from zoo.config.schema import Config
 
 # Keys that say how a run is carried out, not what it computes: they may change on resuming.
 FREE_KEYS = (
-    "mesh", "mode", "accumulate", "max_in_flight", "log_every", "eval_every", "save_every",
+    "total", "mesh", "mode", "accumulate", "max_in_flight", "log_every", "eval_every", "save_every",
     "keep_last", "profile_at", "profile_steps", "data.dir", "data.workers", "data.threads",
     "data.prefetch", "data.eval_batch_size", "model.scan", "model.remat",
 )  # fmt: skip
+_FREE_PREFIXES = tuple(f"{key}." for key in FREE_KEYS)
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -23,11 +25,18 @@ def check_workdir(workdir: Path, config: Config) -> None:
     path = workdir / "config.json"
     if not path.exists() or not any((workdir / "checkpoints").glob("[0-9]*")):
         return
-    old, new = (flat_config(tree) for tree in (json.loads(path.read_text()), to_dict(config)))
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no JSON ({error}): give another --workdir, or remove that file to resume "
+            "with the config at hand"
+        ) from error
+    old, new = flat_config(stored), flat_config(to_dict(config))
     differing = [
         key
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith((*FREE_KEYS, "total"))
+        if old.get(key) != new.get(key) and not f"{key}.".startswith(_FREE_PREFIXES)
     ]
     if differing:
         shown = ", ".join(
@@ -50,5 +59,11 @@ def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
 def write_config(workdir: Path, config: Config) -> None:
     """Stores the resolved config, enough to run again: `zoo train --config WORKDIR/config.json`."""
     if jax.process_index() == 0:
-        text = json.dumps(to_dict(config), indent=2) + "\n"
-        (workdir / "config.json").write_text(text)
+        write_text(workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file at once: whoever is killed here leaves the old one whole."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
