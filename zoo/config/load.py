@@ -47,6 +47,10 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     name, _, arg = spec.partition(":")
     path = _find(name)
     if path.suffix == ".json":
+        if arg:
+            raise ConfigError(
+                f"{path} takes no argument, {arg!r} is given: change it with --config.KEY"
+            )
         try:
             tree = json.loads(path.read_text())
         except ValueError as error:
@@ -78,9 +82,13 @@ def parse_config(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
     }
     for key, text in durations.items():
         try:
-            parse_duration(text)
+            amount, _ = parse_duration(text)
         except ValueError as error:
             raise ConfigError(f"{origin}: config.{key}: {error}") from error
+        if key.endswith("_every") and not amount:
+            raise ConfigError(
+                f"{origin}: config.{key}: {text!r} never comes: give more, such as config.total"
+            )
     return config
 
 
@@ -107,16 +115,16 @@ def _run(path: Path, arg: str) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(arg) if arg else module.get_config()
+        return json.loads(config.to_json_best_effort())
     except Exception as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    return json.loads(config.to_json_best_effort())
 
 
 def _override(tree: Any, key: str, text: str) -> Any:
     """The tree with one dotted key set; an index steps into a list."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         value = text
     value = {"true": True, "false": False, "null": None}.get(text, value)
     head, _, rest = key.partition(".")

@@ -5,9 +5,9 @@ frozen `Config` below and refuses whatever does not fit. Durations are text with
 `"500 steps"`, `"90 epochs"`, `"1e6 examples"`, `"2.5e9 tokens"` (`zoo.config.duration`).
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from zoo.config.base import Section
 from zoo.config.vit import ViTConfig
@@ -16,18 +16,21 @@ from zoo.config.vit import ViTConfig
 ImageOp = dict[str, Any]
 # An ordered table (path pattern, value): the first pattern that matches a parameter's path wins.
 Rules = tuple[tuple[str, float], ...]
+Count = Annotated[int, Meta(ge=1)]
+Amount = Annotated[float, Meta(ge=0)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
 class MixConfig(Section, frozen=True):
     """Batch augmentations that run on the device, after pixels are normalised."""
 
-    mixup: float = 0.0  # Beta(a, a) of mixup (Zhang 2018); 0 is off
-    cutmix: float = 0.0  # Beta(a, a) of CutMix (Yun 2019); with both on, each has half the draws
+    mixup: Amount = 0.0  # Beta(a, a) of mixup (Zhang 2018); 0 is off
+    cutmix: Amount = 0.0  # Beta(a, a) of CutMix (Yun 2019); with both on, each has half the draws
     per: Literal["batch", "example"] = "batch"  # one lambda and one choice for all, or for each
-    probability: float = 1.0  # share of batches (or examples) that are mixed at all
+    probability: Probability = 1.0  # share of batches (or examples) that are mixed at all
     # big_vision's mixup keeps the larger part of an image's own: lambda := max(lambda, 1 - lambda)
     keep_larger: bool = False
-    erase: float = 0.0  # probability of random erasing (Zhong 2017) an image
+    erase: Probability = 0.0  # probability of random erasing (Zhong 2017) an image
     erase_area: tuple[float, float] = (0.02, 1 / 3)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
     erase_fill: Literal["zero", "noise"] = "noise"  # N(0, 1) a pixel, or 0, after normalising
@@ -40,8 +43,8 @@ class DataConfig(Section, frozen=True):
     dir: str | None = None  # the files; default $ZOO_DATA_DIR/NAME, else ~/zoo_data/NAME
     train_split: str = "train"  # a split, or a slice as in TFDS: "train[:99%]", "train[1000:]"
     eval_splits: dict[str, str] = field(default_factory=lambda: {"test": "test"})  # name -> split
-    batch_size: int = 128  # global: over all devices and hosts, before accumulation splits it
-    eval_batch_size: int | None = None  # global; default batch_size
+    batch_size: Count = 128  # global: over all devices and hosts, before accumulation splits it
+    eval_batch_size: Count | None = None  # global; default batch_size
     image_size: int | tuple[int, int] = 224  # pixels: a square's side, or (rows, cols)
     channels: Literal[1, 3] = 3
     train_ops: tuple[ImageOp, ...] = ()
@@ -55,13 +58,19 @@ class DataConfig(Section, frozen=True):
     threads: int = 4  # threads that decode, in this process or in each worker
     prefetch: int = 2  # batches made ahead
 
+    def __post_init__(self):
+        for name in ("pixel_mean", "pixel_std"):
+            count = len(getattr(self, name))
+            if count not in (1, self.channels):
+                raise ValueError(f"{name} has {count} numbers: give 1 or channels, {self.channels}")
+
 
 class TaskConfig(Section, frozen=True):
     """How a batch becomes a loss."""
 
     # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
     loss: Literal["softmax", "sigmoid", "sigmoid_mean"] = "softmax"
-    label_smoothing: float = 0.0
+    label_smoothing: Probability = 0.0
     binary_targets: bool = False  # each class with any share of a mixed target counts fully
 
 
@@ -103,16 +112,20 @@ class Config(Section, frozen=True):
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0
     total: str = "10 epochs"  # how long to train
-    accumulate: int = 1  # microbatches that one optimizer step adds up
-    ema_decay: float | None = None  # evaluation and prediction then use the averaged parameters
+    accumulate: Count = 1  # microbatches that one optimizer step adds up
+    ema_decay: Annotated[float, Meta(ge=0, lt=1)] | None = (
+        None  # evaluation and prediction then use the averaged parameters
+    )
     init_from: str | None = None  # a workdir or checkpoint whose parameters the run starts from
     mesh: MeshConfig = MeshConfig()
     mode: Literal["jit", "pmap"] = "jit"
-    max_in_flight: int = 2  # steps that the host may run ahead of the devices
+    max_in_flight: Annotated[int, Meta(ge=0)] = (
+        2  # steps that the host may run ahead of the devices
+    )
     log_every: str = "50 steps"
     eval_every: str = "1 epochs"
     save_every: str = "1 epochs"
-    keep_last: int = 2  # checkpoints kept besides the best one
-    best_metric: str | None = None  # such as "test/accuracy"; default: accuracy of the first split
+    keep_last: Count = 2  # checkpoints kept besides the best one
+    best_metric: str | None = None  # such as "test/loss"; default: accuracy of the first split
     profile_at: int | None = None  # first step of a profiler window
-    profile_steps: int = 5
+    profile_steps: Count = 5

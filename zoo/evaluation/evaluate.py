@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from zoo.config import UserError
 from zoo.config.schema import Config, DataConfig
 from zoo.data.sources import open_source
 from zoo.data.stream import eval_batches
@@ -18,6 +19,8 @@ from zoo.sharding.batches import check_divides, put_batch
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import Params, abstract_model
 from zoo.tasks.classify import Batch, Classify
+
+METRICS = ("accuracy", "loss", "top5_accuracy")  # of a split, beside counts
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ def evaluate(evaluator: Evaluator, params: Params, data: DataConfig, split: str)
 
     Returns:
       Metrics `loss`, `accuracy`, `count`, and `top5_accuracy` where there are more than 5 classes.
+
+    Raises:
+      UserError: as `open_source`; no image of the split can be read.
     """
     batches = eval_batches(data, split, host=jax.process_index(), num_hosts=jax.process_count())
     parts = [jax.device_get(evaluator.predict(params, evaluator.put(b))) for b in batches]
@@ -92,6 +98,8 @@ def evaluate(evaluator: Evaluator, params: Params, data: DataConfig, split: str)
             f"evaluation of {split!r} saw {len(seen)} of {len(source)} examples, some "
             f"{counts.max()} times"
         )
+    if not len(index):
+        raise UserError(f"none of the {len(source)} images of {split!r} could be read")
     rank = rows["label_rank"]
     metrics = {
         "loss": float(np.mean(rows["loss"], dtype=np.float64)),
