@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -116,6 +117,14 @@ def test_another_model_is_refused_with_both_shapes(directory):
     assert Checkpoints(directory).steps() == [1]
 
 
+def test_another_type_is_refused_and_not_taken_for_damage(directory):
+    save(directory, 1)
+    like = state_of(0)
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), like.params)
+    with pytest.raises(UserError, match=r"float32\[16\] there, and bfloat16\[16\]"):
+        Checkpoints(directory).restore_latest(abstract(replace(like, params=half)))
+
+
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_full_disk_is_one_clear_line_and_the_last_good_step_stays(directory, monkeypatch, when):
     save(directory, 1)
@@ -129,7 +138,7 @@ def test_a_full_disk_is_one_clear_line_and_the_last_good_step_stays(directory, m
         monkeypatch.setattr(checkpoints._manager, "save", lambda *args, **kwargs: None)
     else:
         monkeypatch.setattr(checkpoints._manager, "save", full)
-    with pytest.raises(UserError, match="no space left.*step 2.*last good one is of step 1"):
+    with pytest.raises(UserError, match=r"no space left.*step 2.*last good one is of step 1"):
         checkpoints.save(state_of(2), meta=META)
 
 

@@ -102,7 +102,7 @@ def test_a_torn_config_is_named_and_writing_one_leaves_no_torn_one(uncut, tmp_pa
     assert (tmp_path / "config.json").read_text() == before
     (tmp_path / "config.json").write_text(before[:50])
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
-    with pytest.raises(UserError, match="config.json.*is no JSON"):
+    with pytest.raises(UserError, match=r"config.json.*is no JSON"):
         train(config, tmp_path)
 
 
@@ -215,6 +215,16 @@ def test_another_runs_weights_start_a_new_one_with_other_classes_and_resolution(
     kernel = lambda params: np.asarray(params["blocks"]["mlp"]["up"]["kernel"])
     np.testing.assert_array_equal(kernel(ours), kernel(theirs))
     assert ours["pos_embed"].shape[0] == 16 + theirs["pos_embed"].shape[0] - 4
+
+
+def test_positions_of_a_grid_given_by_hand_are_taken_over(uncut, tmp_path):
+    """The grid that the config gives is of its own positions, not of the other run's."""
+    path = str(uncut[0] / "checkpoints" / "8")
+    sections = {"init_from": path, "model": {"position_grid": (4, 4)}}
+    state = train(tiny_config(**sections), tmp_path, stop_at=0).state
+    theirs = uncut[1].state.ema["pos_embed"]
+    assert state.params["pos_embed"].shape[0] == 16 + theirs.shape[0] - 4
+    np.testing.assert_array_equal(state.params["cls"], uncut[1].state.ema["cls"])
 
 
 RESIZE = [{"op": "resize", "method": "bilinear"}]

@@ -116,7 +116,9 @@ def test_state_is_created_sharded_and_stays_so():
 def test_a_batch_that_does_not_divide_is_named_with_a_near_one_that_does():
     config = tiny_config(data={"batch_size": 18})
     mesh = make_mesh(config.mesh)
-    with pytest.raises(UserError, match="batch_size 18 does not divide over 8 devices.*such as 16"):
+    with pytest.raises(
+        UserError, match=r"batch_size 18 does not divide over 8 devices.*such as 16"
+    ):
         make_runner(config, optax.sgd(0.1), mesh)
 
 

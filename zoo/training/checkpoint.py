@@ -127,9 +127,9 @@ class Checkpoints:
             bad = [name for name, is_finite in finite[item].items() if not is_finite]
             if bad:
                 raise UserError(
-                    f"{item}.{bad[0]} is not finite any more at step {step}: the state was not saved, "
-                    f"the last checkpoint is of step {max(self.steps(), default=None)}. Lower "
-                    "config.optimizer.lr, or set config.optimizer.clip_norm"
+                    f"{item}.{bad[0]} is not finite any more at step {step}: the state was not "
+                    f"saved, {self._kept()}. Lower config.optimizer.lr, or set "
+                    "config.optimizer.clip_norm"
                 )
         sums = jax.tree.map(int, jax.device_get(self._sums(items)))
         meta = {**meta, "step": step, "metrics": metrics or {}, "checksums": sums}
@@ -185,7 +185,7 @@ class Checkpoints:
         """Arrays of one step, with the shardings that `wanted` carries, checksums verified.
 
         Raises:
-          UserError: the checkpoint holds other arrays, or other shapes, than wanted.
+          UserError: the checkpoint holds other arrays, shapes or types than wanted.
           DamagedCheckpoint: it cannot be read, or a checksum differs.
         """
         stored, saved = self.shapes(step), self.meta(step)["checksums"]
@@ -260,9 +260,12 @@ class Checkpoints:
             what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
             raise UserError(
                 f"no space left on the disk of {self.directory}: {what} could not be written; "
-                f"the last good one is of step {max(self.steps(), default=None)}. Free some "
-                "space, or set config.keep_last lower, and start again"
+                f"{self._kept()}. Free some space, or set config.keep_last lower, and start again"
             ) from error
+
+    def _kept(self) -> str:
+        steps = self.steps()
+        return f"the last good one is of step {steps[-1]}" if steps else "there is none before it"
 
 
 def checksum(x: Array) -> UInt32[Array, ""]:
@@ -282,7 +285,7 @@ def checksum(x: Array) -> UInt32[Array, ""]:
 def _check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name in sorted(stored.keys() | wanted.keys()):
         have, want = stored.get(name), wanted.get(name)
-        if have is None or want is None or have.shape != want.shape:
+        if have is None or want is None or (have.shape, have.dtype) != (want.shape, want.dtype):
             show = lambda s: "nothing" if s is None else f"{s.dtype}{list(s.shape)}"
             raise UserError(
                 f"checkpoint {origin} is of another model: {name} is {show(have)} there, and "

@@ -86,7 +86,11 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     weights = open_weights(path)
     own, theirs = config.model, weights.config.model
     source = config.replace(
-        model=own.replace(num_classes=theirs.num_classes, image_size=theirs.image_size)
+        model=own.replace(
+            num_classes=theirs.num_classes,
+            image_size=theirs.image_size,
+            position_grid=theirs.position_grid,
+        )
     )
     params = weights.load(mesh, source)
     if own.position == "learned" and own.grid != theirs.grid:
