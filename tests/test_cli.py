@@ -1,6 +1,9 @@
 """The command line: what scripts rely on, and what a wrong word gets back."""
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ def get_config(arg=None):
     return ConfigDict(dict(
         model={MODEL!r}, data={DATA!r}, optimizer=dict(name="sgd", lr=0.1, schedule="constant"),
         total="4 steps", log_every="1 steps", eval_every="4 steps", save_every="2 steps",
+        profile_at=3, profile_steps=2,
     ))
 """
 
@@ -66,6 +70,7 @@ def test_a_run_leaves_all_that_the_contract_names(workdir):
     assert [line["step"] for line in train] == [1, 2, 3, 4]
     assert {"learning_rate", "examples_per_second", "mfu", "grad_norm"} <= set(train[0])
     assert any("eval/test/accuracy" in line for line in lines)
+    assert [*(workdir / "profile").rglob("*.xplane.pb")]
 
 
 def test_eval_gives_the_accuracy_that_training_logged(workdir, capsys):
@@ -162,6 +167,13 @@ def test_every_shipped_config_is_listed(capsys):
         ("--config.mesh.fsdp=3", "config.mesh"),
         ("--config.data.train_ops=[{'op':'flipp'}]", "flip"),
         ("--config.init_from=/nowhere", "no checkpoint in /nowhere"),
+        ("--config.model.channels=3", "model.channels is 3, but config.data.channels is 1"),
+        ("--config.data.pixel_mean=[1,2,3]", "pixel_mean has 3 numbers: give 1 or channels, 1"),
+        ("--config.best_metric=test/acc", "did you mean 'test/accuracy'?"),
+        ("--config.eval_every=0 steps", "config.eval_every: '0 steps' never comes"),
+        ("--config.accumulate=0", "config.accumulate: Expected `int` >= 1"),
+        ("--config.keep_last=0", "config.keep_last: Expected `int` >= 1"),
+        ("--config.ema_decay=1.0", "config.ema_decay: Expected `float` < 1.0"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, override, expected):
@@ -176,6 +188,8 @@ def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, overr
         (["train", "--config", "digit_vit", "--workdir", "w"], "did you mean 'digits_vit'?"),
         (["predict", "--workdir", "/nowhere", "x.png"], "no checkpoint in /nowhere"),
         (["inspect", "/nowhere"], "no checkpoint in /nowhere"),
+        (["train", "--config", "digits_vit", "--workdir", __file__], "cannot make --workdir"),
+        (["bench", "--config", "digits_vit", "--json", "/nowhere/x.json"], "/nowhere"),
         (["data", "info", "cifar11"], "cifar10"),
         (["data", "prepare", "digits"], "needs --out"),
         (["list", "--jsn"], "did you mean '--json'?"),
@@ -189,7 +203,7 @@ def test_a_wrong_word_is_one_line_with_the_fix(capsys, argv, expected):
 def test_a_missing_or_broken_image_is_named(workdir, tmp_path, capsys):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    for path in (broken, tmp_path / "missing.png"):
+    for path in (broken, tmp_path / "missing.png", tmp_path):
         assert str(path) in failing(capsys, "predict", "--workdir", str(workdir), str(path))
 
 
@@ -198,6 +212,78 @@ def test_another_class_count_than_the_checkpoints_is_named(workdir, tmp_path, ca
     other.write_text(CONFIG.replace("'num_classes': 10", "'num_classes': 7"))
     message = failing(capsys, "eval", "--workdir", str(workdir), "--config", str(other))
     assert "head.bias is float32[10] there, and float32[7] in the config" in message
+
+
+def test_data_of_other_classes_than_the_checkpoints_are_named(config, workdir, tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "test" / name / "1.png")
+    other = tmp_path / "other.py"
+    other.write_text(CONFIG.replace("'num_classes': 10, ", "").replace("'digits'", "'folder'"))
+    argv = ["--config", str(other), f"--config.data.dir={tmp_path}"]
+    message = failing(capsys, "eval", "--workdir", str(workdir), *argv)
+    assert "test has 2 classes, the checkpoint 10" in message
+
+
+def test_eval_takes_another_resolution(config, workdir, capsys):
+    ops = "--config.data.eval_ops=[{'op': 'resize', 'method': 'bilinear'}]"
+    argv = ["--config", config, "--config.data.image_size=16", ops, "--json"]
+    assert main(["eval", "--workdir", str(workdir), *argv]) == 0
+    assert json.loads(capsys.readouterr().out)["test/count"] == 360
+
+
+def test_large_counts_are_printed_whole(workdir, monkeypatch, capsys):
+    found = {"step": 2_000_000, "test/count": 1_281_167, "test/accuracy": 1 / 3}
+    monkeypatch.setattr("zoo.experiment.evaluate.evaluate_weights", lambda *_, **__: found)
+    assert main(["eval", "--workdir", str(workdir)]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [
+        "2000000",
+        "1281167",
+        "0.333333",
+    ]
+
+
+def test_a_signal_ends_with_75_and_the_same_command_goes_on(config, tmp_path, monkeypatch, capsys):
+    stop = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), {})[1]
+    argv = ["train", "--config", config, "--workdir", str(tmp_path), "--config.eval_every=2 steps"]
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.training.loop.evaluate_splits", stop)
+        assert main(argv) == 75
+    assert "after step 2, saved" in capsys.readouterr().out
+    assert main(argv) == 0
+    assert "test/accuracy" in capsys.readouterr().out
+
+
+def test_no_step_and_no_split_leave_a_report_too(config, tmp_path):
+    argv = ["train", "--config", config, "--workdir", str(tmp_path), "--steps", "0"]
+    assert main([*argv, "--config.data.eval_splits={}"]) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_finished_run_says_its_result_again(config, workdir, capsys):
+    assert main(["train", "--config", config, "--workdir", str(workdir)]) == 0
+    assert "test/accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "w/x"), 2, "w/x: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    config, tmp_path, monkeypatch, capsys, error, code, expected
+):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("zoo.experiment.run.train_loop", refuse)
+    assert main(["train", "--config", config, "--workdir", str(tmp_path)]) == code
+    message = capsys.readouterr().err
+    assert expected in message
+    assert message.count("\n") == 1
 
 
 def test_overrides_reach_into_lists_and_give_types(config):

@@ -1,6 +1,7 @@
 """The `zoo` command. Each subcommand imports what it needs, so that `zoo --help` is instant."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -12,7 +13,9 @@ from typing import Any
 from zoo.config import UserError, load_config
 from zoo.config.load import nearest
 
-EXIT_DONE, EXIT_FAULT, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
+EXIT_DONE, EXIT_USER, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 75, 130
+# What a file system refuses, at whatever place: not our fault.
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return EXIT_USER
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"zoo: {where}{error.strerror}", file=sys.stderr)
+        return EXIT_USER
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -92,21 +104,21 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("eval", run_eval, "evaluate a trained model on every split of its config")
     config_flag(sub, required=False)
     model_flags(sub)
-    sub.add_argument("--knn", type=int, metavar="K", help="also k-NN on frozen features")
+    sub.add_argument("--knn", type=positive, metavar="K", help="also k-NN on frozen features")
     sub.add_argument("--probe", action="store_true", help="also a linear probe on frozen features")
     json_flag(sub)
 
     sub = command("predict", run_predict, "classify images")
     model_flags(sub)
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files")
-    sub.add_argument("--top", type=int, default=5, help="classes to show (5)")
+    sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     json_flag(sub)
 
     sub = command(
         "bench", run_bench, "measure a config: the step alone, the input alone, both together"
     )
     config_flag(sub, required=True)
-    sub.add_argument("--steps", type=int, default=20, help="steps to measure (20)")
+    sub.add_argument("--steps", type=positive, default=20, help="steps to measure (20)")
     sub.add_argument("--json", metavar="FILE", help="also write the results there")
 
     sub = command("data", run_data, "prepare, describe, check or export a dataset")
@@ -115,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
     sub.add_argument("--out", help="where prepare puts ArrayRecord files, export PNG files")
     sub.add_argument("--split", action="append", help="only this split; may be repeated")
-    sub.add_argument("--count", type=int, default=3, help="export: how many examples (3)")
+    sub.add_argument("--count", type=positive, default=3, help="export: how many examples (3)")
     json_flag(sub)
 
     sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
@@ -131,6 +143,19 @@ def make_parser() -> argparse.ArgumentParser:
 def show(value: Any, lines: Sequence[str], as_json: bool) -> None:
     """Results go to stdout: lines for people, or one JSON document."""
     print(json.dumps(value) if as_json else "\n".join(lines))
+
+
+def exact(value: float | int) -> str:
+    """A float to six digits, a whole number to all of them."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def positive(text: str) -> int:
+    """The type of a flag that counts."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def run_list(args: argparse.Namespace) -> None:
@@ -159,7 +184,7 @@ def run_eval(args: argparse.Namespace) -> None:
     metrics = evaluate_weights(
         args.weights or args.workdir, config, neighbours=args.knn, probe=args.probe
     )
-    show(metrics, [f"{name:<28} {value:.6g}" for name, value in metrics.items()], args.json)
+    show(metrics, [f"{name:<28} {exact(value)}" for name, value in metrics.items()], args.json)
 
 
 def run_predict(args: argparse.Namespace) -> None:
@@ -180,10 +205,12 @@ def run_bench(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     from zoo.experiment.bench import bench
 
+    if args.json and not Path(args.json).parent.is_dir():
+        raise UserError(f"cannot write --json {args.json}: there is no such folder")
     found = bench(config, steps=args.steps)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
-    print("\n".join(f"{name:<34} {value:.6g}" for name, value in found.items()))
+    print("\n".join(f"{name:<34} {exact(value)}" for name, value in found.items()))
 
 
 def run_data(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo.config.schema import Config
 from zoo.config.vit import macs
-from zoo.data.stream import train_batches
+from zoo.data.stream import Stream, train_batches
 from zoo.sharding.devices import peak_flops
 from zoo.sharding.mesh import make_mesh
 from zoo.training.loop import make_run_optimizer
@@ -29,13 +29,14 @@ def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
     tx, _ = make_run_optimizer(run, mesh)
     runner = make_runner(config, tx, mesh)
 
-    def batches() -> Iterator[dict[str, np.ndarray]]:
+    def batches() -> Stream:
         hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
         return train_batches(config.data, seed=config.seed, start=0, **hosts)
 
     began = time.perf_counter()
     state = runner.enter(runner.init(jax.random.key(config.seed)))
-    batch = runner.put(next(batches()))
+    with batches() as source:
+        batch = runner.put(next(source))
     state, metrics = runner.step(state, batch)
     jax.block_until_ready(metrics)
     compiled = time.perf_counter() - began
@@ -48,18 +49,19 @@ def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
             jax.block_until_ready(metrics)
             yield time.perf_counter() - start
 
-    def both(source: Iterator[dict[str, np.ndarray]]) -> Iterator[float]:
+    def both() -> Iterator[float]:
         nonlocal state
-        start = time.perf_counter()
-        for host_batch in itertools.islice(source, steps):
-            state, metrics = runner.step(state, runner.put(host_batch))
-            jax.block_until_ready(metrics)
-            yield time.perf_counter() - start
+        with batches() as source:
             start = time.perf_counter()
+            for host_batch in itertools.islice(source, steps):
+                state, metrics = runner.step(state, runner.put(host_batch))
+                jax.block_until_ready(metrics)
+                yield time.perf_counter() - start
+                start = time.perf_counter()
 
     step_s = float(np.median([*alone()]))
     input_s = _seconds_a_batch(batches(), steps)
-    both_s = float(np.median([*both(batches())]))
+    both_s = float(np.median([*both()]))
     size = config.data.batch_size
     flops = 6 * macs(config.model) * size
     return {
@@ -77,9 +79,10 @@ def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
     }
 
 
-def _seconds_a_batch(source: Iterator[dict[str, np.ndarray]], steps: int) -> float:
-    next(source)  # starts the workers
-    start = time.perf_counter()
-    for _ in itertools.islice(source, steps):
-        pass
-    return (time.perf_counter() - start) / steps
+def _seconds_a_batch(stream: Stream, steps: int) -> float:
+    with stream:
+        next(stream)  # starts the workers
+        start = time.perf_counter()
+        for _ in itertools.islice(stream, steps):
+            pass
+        return (time.perf_counter() - start) / steps

@@ -38,18 +38,24 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
         if jax.process_index() == 0:
             write_report(workdir, artifacts=None)  # the curves show how it came to that
         raise
-    if jax.process_index() != 0:
-        return Outcome((), result.metrics, None, result.stopped_by_signal)
     if result.stopped_by_signal:
         line = f"stopped by a signal after step {result.step}, saved; the same command goes on"
         return Outcome((line,), result.metrics, None, True)
-    report = write_report(workdir, artifacts=artifacts(result))
-    lines = [f"{name:<24} {value:.6g}" for name, value in result.metrics.items()]
+    found = artifacts(result)  # on every host: they evaluate together
+    metrics = result.metrics
+    if found is not None and not metrics:  # the run had ended before
+        metrics = {f"{found.split}/{name}": value for name, value in found.metrics.items()}
+    if jax.process_index() != 0:
+        return Outcome((), metrics, None, False)
+    report = write_report(workdir, artifacts=found)
+    lines = [f"{name:<24} {value:.6g}" for name, value in metrics.items()]
     lines.append(f"{'report':<24} {report}")
-    return Outcome(tuple(lines), result.metrics, report, False)
+    return Outcome(tuple(lines), metrics, report, False)
 
 
-def train(config: Config, workdir: str | Path, *, stop_at: int | None = None) -> dict[str, float | int]:
+def train(
+    config: Config, workdir: str | Path, *, stop_at: int | None = None
+) -> dict[str, float | int]:
     """Trains as `zoo train` does; returns the last evaluation's metrics."""
     return run(config, Path(workdir), stop_at=stop_at).metrics
 
