@@ -64,7 +64,7 @@ def test_attention_survives_large_scores():
 def test_attention_looks_at_the_context():
     attention = Attention(8, 2, kernel_init=normal, rngs=nnx.Rngs(0))
     x, context = draw(2, 3, 8), draw(2, 5, 8, seed=1)
-    y, probabilities = attention(x, context)
+    y, probabilities = attention(x, context, probabilities=True)
     assert probabilities.shape == (2, 2, 3, 5)
     order = jnp.array([4, 2, 0, 1, 3])
     np.testing.assert_allclose(attention(x, context[:, order])[0], y, atol=1e-5)

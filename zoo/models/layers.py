@@ -5,6 +5,7 @@ and softmax are float32. Each parameter's metadata `axes` names its dimensions f
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Key
 
+from zoo.models.fused_attention import LANES, fits, fused_attention
 from zoo.models.positions import Rotation, rotate
-from zoo.sharding.rules import Axis, constrain
+from zoo.sharding.rules import Axis, constrain, on_tpu, per_shard
 
 Initializer = Callable[..., Array]
 zeros = nnx.initializers.zeros_init()
@@ -68,10 +70,16 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         wide = x.astype(jnp.float32)
         mean = jnp.mean(wide, -1, keepdims=True)
-        variance = jnp.mean(jnp.square(wide - mean), -1, keepdims=True)
-        y = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        if x.dtype == jnp.float32:
+            variance = jnp.mean(jnp.square(wide - mean), -1, keepdims=True)
+        else:
+            # Both moments in one pass. What cancels is smaller by far than what rounding x to
+            # its dtype has already lost.
+            square = jnp.mean(jnp.square(wide), -1, keepdims=True)
+            variance = jnp.maximum(square - jnp.square(mean), 0.0)
         scale, bias = (lift(p, x.ndim, jnp.float32) for p in (self.scale, self.bias))
-        return (y * scale + bias).astype(x.dtype)
+        y = (wide - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
+        return y.astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -84,10 +92,13 @@ class Attention(nnx.Module):
         *,
         qk_norm: bool = False,
         epsilon: float = 1e-6,
+        fused: bool = False,
         kernel_init: Initializer,
         rngs: nnx.Rngs,
     ):
+        """`fused`: one kernel on TPUs, where it fits, instead of XLA's operations."""
         self.num_heads = num_heads
+        self.fused = fused
         head_size = width // num_heads
         heads = ("heads", head_size)  # split between heads only
         init = {"kernel_init": kernel_init, "rngs": rngs}
@@ -106,20 +117,26 @@ class Attention(nnx.Module):
         context: Float[Array, "B S D"] | None = None,
         *,
         rotation: Rotation | None = None,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T S"]]:
+        probabilities: bool = False,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T S"] | None]:
         """Queries of `x` look at `context`, by default at `x` itself.
 
         Returns:
-          The output, and the attention probabilities.
+          The output, and the attention probabilities where they are asked for.
         """
+        fused = self.fused and context is None and not probabilities
         context = x if context is None else context
         q, k, v = self._heads(self.q(x)), self._heads(self.k(context)), self._heads(self.v(context))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        y, probabilities = attend(q, k, v)
-        return self.out(y.reshape(x.shape)), probabilities
+        if fused and on_tpu() and fits(q.shape[3], self.num_heads, q.shape[1]):
+            y, weights = attend_fused(q, k, v), None
+        else:
+            y, weights = attend(q, k, v)
+        y = self.out(checkpoint_name(y.reshape(x.shape), "attended"))
+        return y, weights if probabilities else None
 
     def _heads(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
         x = x.reshape(*x.shape[:2], self.num_heads, -1)
@@ -132,8 +149,22 @@ def attend(
     """Scaled dot-product attention: the mean of values, and the probabilities it weighs them by."""
     scores = jnp.einsum("BTNH,BSNH->BNTS", q * q.shape[-1] ** -0.5, k)
     probabilities = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)
-    y = jnp.einsum("BNTS,BSNH->BTNH", probabilities, v)
-    return checkpoint_name(y, "attended"), probabilities
+    return jnp.einsum("BNTS,BSNH->BTNH", probabilities, v), probabilities
+
+
+def attend_fused(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T N H"],
+    v: Float[Array, "B T N H"],
+    *,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """As `attend`, by a TPU kernel on each device's own examples and heads."""
+    head_size = q.shape[-1]
+    flat = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
+    kernel = partial(fused_attention, head_size=head_size, interpret=interpret)
+    # The kernel takes whole groups of LANES, so a device must get whole groups.
+    return per_shard(kernel, flat, ("batch", None, ("heads", LANES))).reshape(q.shape)
 
 
 class Mlp(nnx.Module):
@@ -207,14 +238,14 @@ def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs)
 
 # What the backward pass finds stored, of each layer; it recomputes the rest.
 _policies = jax.checkpoint_policies
+_attended = _policies.save_only_these_names("attended")
 _REMAT: dict[str, Callable[..., bool]] = {
     # Every matrix product: recomputing the rest is element-wise work, nearly free, and a loop
     # would otherwise store all of it.
-    "none": _policies.dots_saveable,
+    "none": _policies.save_from_both_policies(_policies.dots_saveable, _attended),
     # All but scores and probabilities, whose size is quadratic in the tokens.
     "attention": _policies.save_from_both_policies(
-        _policies.dots_with_no_batch_dims_saveable,
-        _policies.save_only_these_names("attended"),
+        _policies.dots_with_no_batch_dims_saveable, _attended
     ),
     # Products with a parameter.
     "dots": _policies.dots_with_no_batch_dims_saveable,

@@ -87,6 +87,7 @@ class Block(nnx.Module):
             cfg.num_heads,
             qk_norm=cfg.qk_norm,
             epsilon=epsilon,
+            fused=cfg.attention == "auto",
             kernel_init=init["kernel"],
             rngs=rngs,
         )
@@ -117,8 +118,9 @@ class Block(nnx.Module):
         rotation: Rotation | None = None,
         keys: Key[Array, " B"] | None = None,
         drop_rate: Float[Array, ""] | None = None,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T T"]]:
-        """Returns the output and the attention probabilities; `drop_rate` is of `drop_path`."""
+        probabilities: bool = False,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T T"] | None]:
+        """The output, and attention's probabilities if asked for; `drop_rate`: of `drop_path`."""
 
         def branch(y, scale, purpose):
             y = dropout(y, fold_in(keys, purpose), self.dropout)
@@ -126,11 +128,11 @@ class Block(nnx.Module):
             return drop_path(y, fold_in(keys, purpose + 1), drop_rate)
 
         x = constrain(x, "batch", None, None)
-        y, probabilities = self.attn(self.attn_norm(x), rotation=rotation)
+        y, weights = self.attn(self.attn_norm(x), rotation=rotation, probabilities=probabilities)
         x = constrain(x + branch(y, self.attn_scale, 0), "batch", None, None)
         y = self.mlp(self.mlp_norm(x), keys=fold_in(keys, 2), rate=self.dropout)
         x = constrain(x + branch(y, self.mlp_scale, 3), "batch", None, None)
-        return x, probabilities
+        return x, weights
 
 
 class ViT(nnx.Module):
@@ -278,8 +280,14 @@ class ViT(nnx.Module):
         def call(block, x, inputs):
             block_keys = fold_in(keys, inputs["layer"])
             drop_rate = inputs.get("drop_rate")
-            x, probabilities = block(x, rotation=rotation, keys=block_keys, drop_rate=drop_rate)
-            collect = {"blocks": x, "attention": probabilities}
+            x, weights = block(
+                x,
+                rotation=rotation,
+                keys=block_keys,
+                drop_rate=drop_rate,
+                probabilities="attention" in capture,
+            )
+            collect = {"blocks": x, "attention": weights}
             return x, {name: collect[name] for name in collect if name in capture}
 
         return run_stack(

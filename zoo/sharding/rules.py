@@ -5,7 +5,7 @@ Arrays name their dimensions by logical axes. A parameter carries the names as i
 activations are named where `constrain` is called.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from flax import nnx
@@ -84,6 +84,31 @@ def constrain(x: jax.Array, *axes: Axis) -> jax.Array:
         return x
     chosen = spec(axes, x.shape, mesh)
     return jax.lax.with_sharding_constraint(x, chosen) if any(chosen) else x
+
+
+def per_shard(
+    function: Callable[..., jax.Array], arrays: Sequence[jax.Array], axes: Sequence[Axis]
+) -> jax.Array:
+    """Calls a function on each device's part of arrays of one shape; it must keep that shape.
+
+    For what the compiler cannot split by itself, such as a kernel. Without a mesh, or inside
+    `shard_map` or `pmap`, it is a plain call.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Auto not in mesh.axis_types:
+        return function(*arrays)
+    split = spec(axes, arrays[0].shape, mesh)
+    # The check would have to know what a kernel does.
+    mapped = jax.shard_map(
+        function, in_specs=(split,) * len(arrays), out_specs=split, check_vma=False
+    )
+    return mapped(*arrays)
+
+
+def on_tpu() -> bool:
+    """Whether what is traced now will run on TPUs: those of the mesh in context, or JAX's own."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() == "tpu" if device is None else "TPU" in device.device_kind
 
 
 def param_shardings(abstract_state: nnx.State, mesh: Mesh | AbstractMesh) -> nnx.State:
