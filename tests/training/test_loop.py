@@ -6,6 +6,7 @@ import re
 import signal
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from zoo.training.workdir import write_config
 AUGMENTED = {
     "model": {"dropout": 0.1},
     "data": {"train_ops": [{"op": "pad_crop", "pad": 1}], "mix": {"mixup": 0.5}, "threads": 1},
-    "optimizer": {"name": "adamw", "lr": 1e-3},
+    "optimizer": {"name": "adamw", "lr": 1e-3, "warmup": "4 steps"},
     "ema_decay": 0.9,
 }
 
@@ -57,6 +58,11 @@ def test_a_run_resumes_on_another_mesh_with_the_same_examples(uncut, tmp_path):
     train(tiny_config(**AUGMENTED, mesh={"data": 2, "fsdp": 4}), tmp_path)
     ours, theirs = logged(tmp_path), logged(uncut[0])
     np.testing.assert_allclose([*ours.values()], [*theirs.values()], rtol=1e-4)
+
+
+def test_the_learning_rate_of_a_step_is_the_one_that_it_moved_by(uncut):
+    expected = [0, 0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3, 1e-3]
+    assert [*logged(uncut[0], "learning_rate").values()] == pytest.approx(expected)
 
 
 def test_every_evaluation_counts_each_example_once(uncut):
@@ -207,6 +213,7 @@ def test_another_runs_weights_start_a_new_one_with_other_classes_and_resolution(
         init_from=str(uncut[0] / "checkpoints" / "8"),
         model={"num_classes": None, "image_size": None},
         data={"image_size": 16, "train_ops": RESIZE, "eval_ops": RESIZE},
+        ema_decay=0.9,
     )
     before = loop.resolve(config)
     assert before.config.model.image_size == 16
@@ -215,6 +222,7 @@ def test_another_runs_weights_start_a_new_one_with_other_classes_and_resolution(
     kernel = lambda params: np.asarray(params["blocks"]["mlp"]["up"]["kernel"])
     np.testing.assert_array_equal(kernel(ours), kernel(theirs))
     assert ours["pos_embed"].shape[0] == 16 + theirs["pos_embed"].shape[0] - 4
+    jax.tree.map(np.testing.assert_array_equal, ours, result.state.ema)
 
 
 def test_positions_of_a_grid_given_by_hand_are_taken_over(uncut, tmp_path):

@@ -1,5 +1,7 @@
 """The same losses however the step is spread: devices, meshes, pmap, microbatches."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import optax
@@ -79,21 +81,49 @@ def test_the_average_moves_by_its_share_of_the_way():
     )
 
 
-def test_padding_does_not_count():
-    """Rows of weight 0 change neither the loss nor the gradient."""
-    config = tiny_config()
+def one_device(config):
     mesh = make_mesh(config.mesh, jax.devices()[:1])
     schedule = make_schedule(config.optimizer, total_steps=8, warmup_steps=0, cooldown_steps=0)
-    tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule)
+    return make_runner(
+        config, make_optimizer(config.optimizer, abstract_params(config, mesh), schedule), mesh
+    )
+
+
+def test_means_are_over_the_real_examples():
+    """Rows of weight 0 change neither the loss nor the gradient, nor does a whole batch twice."""
+    runner = one_device(tiny_config())
+    batch = tiny_batch()
+    twice = jax.tree.map(lambda x: np.concatenate([x[:8], x[:8]]), batch)
+    padded = [{**batch, "weight": np.repeat(np.float32([1, 0]), 8)} for _ in range(2)]
+    padded[1]["image"] = tiny_batch(seed=1)["image"].copy()
+    padded[1]["image"][:8] = batch["image"][:8]
     found = []
-    for other in (1, 2):
-        batch = tiny_batch()
-        batch["weight"][12:] = 0
-        batch["image"][12:] = tiny_batch(seed=other)["image"][12:]
-        runner = make_runner(config, tx, mesh)
-        _, metrics = runner.step(runner.init(jax.random.key(0)), runner.put(batch))
+    for rows in (*padded, twice):
+        _, metrics = runner.step(runner.init(jax.random.key(0)), runner.put(rows))
         found.append((float(metrics["loss"]), float(metrics["grad_norm"])))
     assert found[0] == found[1]
+    np.testing.assert_allclose(found[0], found[2], rtol=TOLERANCE)
+
+
+def test_each_step_draws_anew():
+    runner = one_device(tiny_config(**RANDOM))
+    found = []
+    for step in (0, 1, 1):
+        state = replace(runner.init(jax.random.key(0)), step=jax.numpy.int32(step))
+        found.append(float(runner.step(state, runner.put(tiny_batch()))[1]["loss"]))
+    assert found[0] != found[1] == found[2]
+
+
+def test_frozen_parameters_stay_and_cost_no_gradient():
+    norms = []
+    for freeze in ((), ("blocks/.*", "patch_embed/.*")):
+        runner = one_device(tiny_config(optimizer={"freeze": freeze}))
+        first = jax.device_get(runner.init(jax.random.key(0)).params)
+        state, metrics = runner.step(runner.init(jax.random.key(0)), runner.put(tiny_batch()))
+        norms.append(float(metrics["grad_norm"]))
+    jax.tree.map(np.testing.assert_array_equal, state.params["blocks"], first["blocks"])
+    assert np.any(state.params["head"]["kernel"] != first["head"]["kernel"])
+    assert norms[1] < 0.99 * norms[0]
 
 
 def test_state_is_created_sharded_and_stays_so():
