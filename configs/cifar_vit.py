@@ -6,11 +6,12 @@ Source: Lee 2021 (arXiv 2112.13492), the plain ViT row of its table on small dat
 Command: zoo train --config cifar_vit:cifar10 --workdir runs/cifar_vit
 Argument: cifar10 (default) or cifar100. Data: the files in ~/zoo_data/cifar10 or cifar100.
 
-Differs from the source: kernels are uniform, positions N(0, 1/192) and the head zero at the start, where they are
-normal, N(0, 1) and normal; q, k and v have no bias there; an erased box is the mean pixel, where
-the source's fill (the mean of 0..1, after normalising) is a light grey; its least learning rate
-is not in the published files, here it is 0. Repeated augmentation shows each epoch a third of the
-images, three times; whether the source's sampler takes 390 or 1,170 steps an epoch cannot be seen.
+Differs from the source: kernels are uniform, positions N(0, 1/192) and the head zero at the start,
+where they are normal, N(0, 1) and normal; q, k and v have no bias there; an erased box is the mean
+pixel, where the source's fill (the mean of 0..1, after normalising) is a light grey; its least
+learning rate is not in the published files, here it is 0. Repeated augmentation shows each epoch a
+third of the images, three times; whether the source's sampler takes 390 or 1,170 steps an epoch
+cannot be seen.
 """
 
 from ml_collections import ConfigDict
