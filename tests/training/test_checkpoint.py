@@ -109,6 +109,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(directory, dam
     assert Checkpoints(directory).steps() == [1, 2]
 
 
+def test_arrays_of_another_checksum_are_damage_where_the_files_can_be_read(directory, capsys):
+    save(directory, 1)
+    checkpoints = Checkpoints(directory)
+    checkpoints._sums = lambda items: jax.tree.map(lambda x: checksum(x) ^ 1, items)
+    checkpoints.save(state_of(2), meta=META)
+    checkpoints.close()
+    state, _ = Checkpoints(directory).restore_latest(abstract(state_of(0)))
+    assert int(state.step) == 1
+    assert "step 2 is damaged (the checksum of" in capsys.readouterr().err
+
+
 def test_another_model_is_refused_with_both_shapes(directory):
     save(directory, 1)
     like = abstract(state_of(0, shape=(8, 10)))
