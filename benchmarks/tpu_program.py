@@ -1,0 +1,220 @@
+"""What a program that XLA compiled for a TPU says about itself, read from its HLO text.
+
+XLA's own `cost_analysis()` counts a loop's body once, and its `optimal_seconds` gives every
+ConcatBitcast -1 s; here loops are multiplied by their trip counts. Times are the compiler's
+models, never measured: compare programs by them, do not quote them as speeds.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+# v5e: bfloat16 peak, what XLA's roofline takes for 819 GB/s, and the clock of `estimated_cycles`.
+PEAK_FLOPS = 197e12
+HBM_BYTES_PER_S = 819e9 / 1.11
+CLOCK_HZ = 1.503e9
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4}
+_BYTES |= {"s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+_SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([\d,]*)(?::([^}]*))?\})?")
+_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
+_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+# They move nothing by themselves, or what they move is counted where it is used.
+_FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "call"}
+_FREE |= {"after-all", "iota", "conditional"}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+@dataclass
+class Instruction:
+    """One line of a computation."""
+
+    name: str
+    shape: str
+    opcode: str
+    rest: str  # operands and attributes
+
+    @property
+    def operands(self) -> list[str]:
+        """Names of the operands: what stands before the first attribute."""
+        return re.findall(r"%([\w.\-]+)", self.rest.split("), ")[0])
+
+    def attribute(self, name: str) -> str | None:
+        """The computation that an attribute such as `body` names."""
+        found = re.search(rf"\b{name}=%([\w.\-]+)", self.rest)
+        return found[1] if found else None
+
+    def number(self, name: str) -> int:
+        """A number of the backend's configuration, such as `estimated_cycles`; 0 without it."""
+        found = re.search(rf'"?{name}"?:"(\d+)"', self.rest)
+        return int(found[1]) if found else 0
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a Pallas kernel, which knows of itself what its author wrote down."""
+        return 'custom_call_target="tpu_custom_call"' in self.rest
+
+
+@dataclass
+class Program:
+    """A parsed module."""
+
+    computations: dict[str, list[Instruction]] = field(default_factory=dict)
+    entry: str = ""
+
+    def walk(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
+        """Every instruction that runs, and how often; the insides of fusions are left out."""
+        for instruction in self.computations[name or self.entry]:
+            yield instruction, times
+            if instruction.opcode == "while":
+                condition = instruction.attribute("condition") or ""
+                yield from self.walk(instruction.attribute("body"), times * self.trips(condition))
+            elif instruction.opcode == "call":
+                yield from self.walk(instruction.attribute("to_apply"), times)
+
+    def trips(self, condition: str) -> int:
+        """A loop's length: the constant that its condition compares the counter with."""
+        text = " ".join(f"{i.opcode}({i.rest}" for i in self.computations[condition])
+        return max((int(n) for n in re.findall(r"constant\((\d+)\)", text)), default=1)
+
+    def inside(self, instruction: Instruction) -> list[Instruction]:
+        """The instructions of a fusion or of an asynchronous operation; else none."""
+        if instruction.opcode not in ("fusion", "async-start"):
+            return []
+        return self.computations.get(instruction.attribute("calls") or "", [])
+
+
+def parse(text: str) -> Program:
+    """Reads `compiled.as_text()`."""
+    program, current = Program(), []
+    for line in text.splitlines():
+        start = _COMPUTATION.match(line)
+        match = _INSTRUCTION.match(line)
+        if start:
+            current = program.computations.setdefault(start[2], [])
+            program.entry = start[2] if start[1] else program.entry
+        elif match:
+            current.append(Instruction(*match.groups()))
+    return program
+
+
+def dims(shape: str) -> list[int]:
+    """Extents of an array's shape, unpadded."""
+    found = _SHAPE.search(shape)
+    return [int(d) for d in found[2].split(",") if d] if found else []
+
+
+def shape_bytes(shape: str, *, hbm_only: bool = False) -> int:
+    """Bytes of an array or tuple, padded to its tiles; `hbm_only` skips what lies in VMEM."""
+    total = 0
+    for kind, extents, layout, tiling in _SHAPE.findall(shape):
+        if kind not in _BYTES or (hbm_only and "S(" in tiling):
+            continue
+        sizes = [int(d) for d in extents.split(",") if d]
+        order = [int(d) for d in layout.split(",") if d]
+        tile = re.search(r"T\(([\d,]+)\)", tiling)
+        if tile and order:
+            for extent, dim in zip(reversed(tile[1].split(",")), order, strict=False):
+                sizes[dim] = -(-sizes[dim] // int(extent)) * int(extent)
+        total += math.prod(sizes) * _BYTES[kind]
+    return total
+
+
+class Costs:
+    """Bytes, FLOPs and modelled times of a program, loops multiplied by their length."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        bodies = program.computations.values()
+        self.shapes = {i.name: i.shape for body in bodies for i in body}
+        self.bytes = self.hbm_bytes = self.flops = 0
+        self.roofline_s = self.cycles_s = 0.0
+        self.collectives: Counter[str] = Counter()
+        for instruction, times in program.walk():
+            self._add(instruction, times)
+
+    def _add(self, instruction: Instruction, times: int) -> None:
+        for inner in (instruction, *self.program.inside(instruction)):
+            kind = inner.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                self.collectives[kind] += times
+        if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
+            return
+        moved, flops = self.traffic(instruction, hbm_only=False), self.dot_flops(instruction)
+        seconds = max(moved / HBM_BYTES_PER_S, flops / PEAK_FLOPS)
+        self.bytes += times * moved
+        self.hbm_bytes += times * self.traffic(instruction, hbm_only=True)
+        self.flops += times * flops
+        self.roofline_s += times * seconds
+        cycles = instruction.number("estimated_cycles")
+        self.cycles_s += times * (seconds if instruction.is_kernel else cycles / CLOCK_HZ)
+
+    def traffic(self, instruction: Instruction, *, hbm_only: bool) -> int:
+        """Bytes read and written.
+
+        A fusion that slices an operand reads the slice, and one that updates a slice in place
+        writes the slice.
+        """
+
+        def size(shape: str) -> int:
+            return shape_bytes(shape, hbm_only=hbm_only)
+
+        operands = [size(self.shapes.get(name, "")) for name in instruction.operands]
+        if instruction.opcode == "slice-start":  # its shape is ((source), destination, context)
+            moved = instruction.shape.split("), ")[1].split("}")[0]
+            return shape_bytes(moved) + size(moved)
+        if instruction.opcode == "copy-start":  # its shape is (destination, source, context)
+            return operands[0] + size(instruction.shape.split("}")[0])
+        if instruction.opcode in ("dynamic-slice", "slice"):
+            return 2 * size(instruction.shape)
+        if instruction.opcode == "dynamic-update-slice":
+            return 2 * operands[1]
+        written = size(instruction.shape)
+        if instruction.opcode != "fusion":
+            return sum(operands) + written
+        body = self.program.inside(instruction)
+        names = {int(i.rest.split(")")[0]): i.name for i in body if i.opcode == "parameter"}
+        read = 0
+        for number, whole in enumerate(operands):
+            uses = [i for i in body if names.get(number) in i.operands]
+            opcodes = {i.opcode for i in uses}
+            if opcodes and opcodes <= {"dynamic-slice", "slice"}:
+                read += min(whole, sum(size(i.shape) for i in uses))
+            elif opcodes == {"dynamic-update-slice"} and all(
+                i.operands[0] == names[number] for i in uses
+            ):
+                # Whether the slice lies in HBM is the whole's affair: inside, memory has no name.
+                parts = sum(shape_bytes(self.shapes[i.operands[1]]) for i in uses)
+                written += (parts if whole else 0) - whole
+            else:
+                read += whole
+        return read + max(written, 0)
+
+    def dot_flops(self, instruction: Instruction) -> int:
+        """FLOPs of matrix products, which on TPUs are written as convolutions; and of kernels."""
+        if instruction.is_kernel:
+            return instruction.number("flops")
+        total = 0
+        for inner in (instruction, *self.program.inside(instruction)):
+            if inner.opcode != "convolution":
+                continue
+            labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", inner.rest)
+            assert labels
+            _, right, out = labels.groups()
+            kernel, result = dims(self.shapes[inner.operands[1]]), dims(inner.shape)
+            contracted = kernel[right.index("i")]
+            for i, label in enumerate(right):
+                # A spatial dimension that the output lacks is summed over; one that it has is a
+                # batch dimension, of which each output sees one position.
+                if label.isdigit() and result[out.index(label)] == 1:
+                    contracted *= kernel[i]
+            total += 2 * math.prod(result) * contracted
+        return total
+
+
+def largest_batch(text: str, width: int, tokens: int) -> int:
+    """The batch of the largest activation [batch, tokens, width]: the local one, if all is well."""
+    found = re.findall(rf"\b(?:bf16|f32)\[(?:1,)?(\d+),{tokens},{width}\]", text)
+    return max((int(batch) for batch in found), default=0)

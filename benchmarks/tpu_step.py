@@ -1,0 +1,196 @@
+"""Compiles the training step of ViTs for a TPU pod, on any machine: memory, bytes, collectives.
+
+    python benchmarks/tpu_step.py [--rows REGEX] [--topology v5e:4x4] [--json FILE] [--hlo DIR]
+
+Needs `pip install libtpu`, no TPU, and one to five minutes of one core a row. Memory and
+collectives are firm; times are the compiler's two models (see tpu_program.py):
+
+  roofline  each operation's FLOPs or bytes, whichever takes longer, wherever the bytes lie
+  cycles    the compiler's own estimate of each operation; kernels, which it does not know, by
+            their roofline, and collectives not at all
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from tpu_program import PEAK_FLOPS, Costs, largest_batch, parse
+
+from zoo.config import parse_config
+from zoo.config.schema import Config
+from zoo.config.vit import macs
+from zoo.sharding.mesh import make_mesh
+from zoo.sharding.rules import batch_spec
+from zoo.tasks.build import abstract_model, abstract_params, init_params
+from zoo.tasks.classify import Classify
+from zoo.training.optimizer import make_optimizer
+from zoo.training.runner import state_shardings
+from zoo.training.step import init_state, train_step
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program: a size, how it is sharded and how its layers run."""
+
+    size: str
+    sharding: str  # "data" or "fsdp": all chips along that mesh axis
+    layers: str  # "unrolled" or "scanned"
+    remat: str = "none"
+    attention: str = "auto"
+    batch: int = 1024
+
+    @property
+    def name(self) -> str:
+        """Such as `B/16 fsdp scanned remat=full`."""
+        extra = f" remat={self.remat}" * (self.remat != "none")
+        extra += f" attention={self.attention}" * (self.attention != "auto")
+        return f"{self.size} {self.sharding} {self.layers}{extra}"
+
+
+ROWS = [
+    Row("B/16", "data", "unrolled"),
+    Row("B/16", "data", "unrolled", attention="xla"),
+    *(Row("B/16", "data", "scanned", remat) for remat in ("none", "attention", "dots", "full")),
+    Row("B/16", "fsdp", "unrolled"),
+    Row("B/16", "fsdp", "scanned"),
+    Row("B/16", "fsdp", "scanned", "full"),
+    Row("S/16", "data", "scanned", "full"),
+    Row("L/16", "data", "scanned", "dots"),
+    Row("L/16", "data", "scanned", "full"),
+    Row("L/16", "fsdp", "scanned", "dots"),
+    Row("L/16", "fsdp", "scanned", "full"),
+]
+
+
+def make_config(row: Row) -> Config:
+    """ImageNet at 224 pixels, gap pooling, learned positions, AdamW with float32 moments."""
+    return parse_config(
+        {
+            "model": {
+                "family": "vit",
+                "size": row.size,
+                "num_classes": 1000,
+                "image_size": 224,
+                "channels": 3,
+                "pool": "gap",
+                "dtype": "bfloat16",
+                "scan": row.layers == "scanned",
+                "remat": row.remat,
+                "attention": row.attention,
+            },
+            "data": {"batch_size": row.batch, "image_size": 224},
+            "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1},
+            "mesh": {"data": -1, "fsdp": 1} if row.sharding == "data" else {"data": 1, "fsdp": -1},
+        }
+    )
+
+
+def lower(config: Config, mesh: Mesh) -> Any:
+    """The training step of a config, lowered for the mesh; nothing is allocated."""
+    graphdef, _ = abstract_model(config)
+    params = abstract_params(config, mesh)
+    schedule = optax.constant_schedule(config.optimizer.lr)
+    tx = make_optimizer(config.optimizer, params, schedule=schedule)
+    task, key = Classify.from_config(config), jax.random.key(config.seed)
+    shapes = jax.eval_shape(lambda key: init_state(config, tx, init_params(config, key)), key)
+    shardings = state_shardings(shapes, jax.tree.map(lambda p: p.sharding, params), mesh)
+    rows = NamedSharding(mesh, batch_spec(mesh))
+    step = functools.partial(train_step, config=config, task=task, graphdef=graphdef, tx=tx)
+
+    def prepared_step(state, batch):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        return step(state, task.prepare(batch, key))
+
+    B, size = config.data.batch_size, config.data.image_size
+    columns = {
+        "image": jax.ShapeDtypeStruct((B, size, size, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((B,), jnp.int32),
+        "weight": jax.ShapeDtypeStruct((B,), jnp.float32),
+    }
+    jitted = jax.jit(
+        prepared_step,
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, NamedSharding(mesh, P())),
+        donate_argnums=0,
+    )
+    with jax.set_mesh(mesh):
+        return jitted.lower(shapes, columns)
+
+
+def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
+    """Compiles one row and reads off its numbers."""
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    config = make_config(row)
+    lowered = lower(config, make_mesh(config.mesh, devices))
+    start = time.process_time()
+    compiled = lowered.compile()
+    seconds = time.process_time() - start
+    text = compiled.as_text()
+    if hlo_dir:
+        hlo_dir.mkdir(parents=True, exist_ok=True)
+        (hlo_dir / (re.sub(r"[ /=]+", "_", row.name) + ".hlo")).write_text(text)
+    costs, own = Costs(parse(text)), compiled.cost_analysis()
+    model_flops = 6 * macs(config.model) * row.batch / len(devices)
+    cols, rows = config.model.patches
+    result = {
+        "row": row.name,
+        "peak_gib": compiled.memory_analysis().peak_memory_in_bytes / 2**30,
+        "gb": costs.bytes / 1e9,
+        "hbm_gb": costs.hbm_bytes / 1e9,
+        "tflop": costs.flops / 1e12,
+        "model_tflop": model_flops / 1e12,
+        "roofline_ms": 1e3 * costs.roofline_s,
+        "cycles_ms": 1e3 * costs.cycles_s,
+        "floor_ms": 1e3 * model_flops / PEAK_FLOPS,
+        "local_batch": largest_batch(text, config.model.width, rows * cols),
+        "collectives": dict(costs.collectives),
+        "compile_cpu_s": seconds,
+    }
+    if row.layers == "unrolled":  # without loops XLA's own account is whole
+        result["xla_gb"] = own["bytes accessed"] / 1e9
+        result["xla_ms"] = 1e3 * (own["optimal_seconds"] + text.count('"ConcatBitcast"'))
+    return result
+
+
+def main() -> None:
+    """Compiles the rows that are asked for, and prints each as it is ready."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", default="", help="regular expression on the rows' names")
+    parser.add_argument("--topology", default="v5e:4x4")
+    parser.add_argument("--json", type=Path, help="file that every row is appended to")
+    parser.add_argument("--hlo", type=Path, help="directory for the programs' texts")
+    args = parser.parse_args()
+    for row in ROWS:
+        if not re.search(args.rows, row.name):
+            continue
+        result = measure(row, args.topology, args.hlo)
+        print(*(f"{k}={_short(v)}" for k, v in result.items()), sep="  ", flush=True)
+        if args.json:
+            with args.json.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
