@@ -11,8 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 from tests.models.vits import loss_and_grads, make_images, make_params, small_config
 from zoo.config.schema import MeshConfig
+from zoo.models import fused_attention as fused_attention_module
 from zoo.models import layers
-from zoo.models.fused_attention import MAX_TOKENS, fits, fused_attention
+from zoo.models.fused_attention import MAX_TOKENS, fits, fused_attention, largest_error
 from zoo.models.layers import attend, attend_fused
 from zoo.sharding.mesh import make_mesh
 
@@ -131,3 +132,15 @@ def test_it_compiles_for_tpus(monkeypatch, topology, tokens):
     array = jax.ShapeDtypeStruct((8, tokens, 128), jnp.bfloat16, sharding=NamedSharding(mesh, P()))
     run = jax.jit(functools.partial(output_and_grads, kernel))
     assert run.lower(*[array] * 4).compile().as_text().count("tpu_custom_call") >= 2
+
+
+@pytest.mark.parametrize("head_size", [32, 64, 128])
+def test_the_check_for_new_hardware_finds_the_kernel_right(head_size):
+    assert 1e-4 < largest_error(head_size, 20, interpret=True) < 0.02
+
+
+def test_the_check_for_new_hardware_finds_a_wrong_kernel(monkeypatch):
+    softmax = fused_attention_module._softmax
+    # As if padding beyond the last token took part.
+    monkeypatch.setattr(fused_attention_module, "_softmax", lambda *args: softmax(*args) * 20 / 32)
+    assert largest_error(64, 20, interpret=True) > 0.1

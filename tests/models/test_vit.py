@@ -263,12 +263,13 @@ def test_cls_position_is_a_row_before_the_patches():
     np.testing.assert_allclose(without, apply(cfg, params, make_images()), atol=1e-5)
 
 
-def test_norm_after_pool_normalises_the_mean():
-    cfg = small_config(pool="gap", norm_after_pool=True)
+def test_norm_after_pool_normalises_the_mean_of_the_patches():
+    cfg = small_config(pool="gap", norm_after_pool=True, num_registers=2)
     params = make_params(cfg)
     _, arrays = apply(cfg, params, make_images(), capture=("blocks", "tokens", "representation"))
     np.testing.assert_array_equal(arrays["tokens"], arrays["blocks"][-1])
-    expected = make_model(cfg, params).norm(arrays["tokens"].mean(1))
+    patches = arrays["tokens"][:, 2:]  # without the registers
+    expected = make_model(cfg, params).norm(patches.mean(1))
     np.testing.assert_allclose(arrays["representation"], expected, atol=1e-5)
 
 

@@ -127,3 +127,34 @@ def _backward(q_ref, k_ref, v_ref, dy_ref, dq_ref, dk_ref, dv_ref, *, head_size)
         dq_ref[image] = dq.astype(q.dtype)
         dk_ref[image] = dk.astype(q.dtype)
         dv_ref[image] = dv.astype(q.dtype)
+
+
+def largest_error(head_size: int = 64, num_tokens: int = 197, *, interpret: bool = False) -> float:
+    """How far the kernel is from plain JAX on this machine, relative to the largest number.
+
+    On random bfloat16 inputs, over output and gradients, it should be around 0.01. The kernel was
+    written without a TPU: a run may look here before it trusts it.
+    """
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, dy = (jax.random.normal(key, (8, num_tokens, LANES), jnp.bfloat16) for key in keys)
+
+    def plain(q, k, v):
+        q, k, v = (
+            x.astype(jnp.float32).reshape(*x.shape[:2], LANES // head_size, head_size)
+            for x in (q, k, v)
+        )
+        scores = jnp.einsum("BTNH,BSNH->BNTS", q, k) * head_size**-0.5
+        return jnp.einsum("BNTS,BSNH->BTNH", jax.nn.softmax(scores), v).reshape(dy.shape)
+
+    def run(function, dy):
+        y, vjp = jax.vjp(function, q, k, v)
+        return y, *vjp(dy)
+
+    kernel = functools.partial(fused_attention, head_size=head_size, interpret=interpret)
+    ours = jax.jit(lambda: run(kernel, dy))()
+    exact = jax.jit(lambda: run(plain, dy.astype(jnp.float32)))()
+    errors = [
+        jnp.max(jnp.abs(a.astype(jnp.float32) - b)) / jnp.max(jnp.abs(b.astype(jnp.float32)))
+        for a, b in zip(ours, exact, strict=True)
+    ]
+    return float(max(errors))

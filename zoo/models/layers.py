@@ -15,12 +15,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Key
 
 from zoo.models.fused_attention import LANES, fits, fused_attention
+from zoo.models.initializers import Initializer, ones, zeros
 from zoo.models.positions import Rotation, rotate
-from zoo.sharding.rules import Axis, constrain, on_tpu, per_shard
-
-Initializer = Callable[..., Array]
-zeros = nnx.initializers.zeros_init()
-ones = nnx.initializers.ones_init()
+from zoo.sharding.rules import Axis, constrain, gather, on_tpu, per_shard
 
 
 def make_param(
@@ -49,14 +46,15 @@ class Dense(nnx.Module):
         bias_init: Initializer = zeros,
         rngs: nnx.Rngs,
     ):
+        self.axes = axes
         self.kernel = make_param(kernel_init, (in_size, out_size), axes, rngs=rngs)
         # A bias as wide as the model is too small to be worth gathering.
         bias_axis = "norm" if axes[1] == "embed" else axes[1]
         self.bias = make_param(bias_init, (out_size,), (bias_axis,), rngs=rngs)
 
     def __call__(self, x: Float[Array, "*B from"]) -> Float[Array, "*B to"]:
-        y = x @ self.kernel[...].astype(x.dtype)
-        return y + lift(self.bias, x.ndim, x.dtype)
+        kernel = gather(self.kernel[...].astype(x.dtype), *self.axes)
+        return x @ kernel + lift(self.bias, x.ndim, x.dtype)
 
 
 class LayerNorm(nnx.Module):

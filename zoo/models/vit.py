@@ -1,21 +1,20 @@
 """Vision Transformer (Dosovitskiy 2020, arXiv 2010.11929) and what became of it.
 
-Reads top to bottom: initialisers, the block, the model, the heads. A token sequence is cls (pool
+Reads top to bottom: the block, the model, the heads. A token sequence is cls (pool
 "cls" only), registers, then patches row by row.
 """
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from zoo.config.vit import ViTConfig
+from zoo.models.initializers import Initializer, initializers
 from zoo.models.layers import (
     Attention,
     Dense,
-    Initializer,
     LayerNorm,
     Mlp,
     drop_path,
@@ -25,7 +24,6 @@ from zoo.models.layers import (
     make_param,
     run_stack,
     stack,
-    zeros,
 )
 from zoo.models.positions import Rotation, resize_positions, rotations, sincos2d
 from zoo.sharding.rules import constrain
@@ -38,42 +36,6 @@ CAPTURES = {
     "tokens": "[B, T, D] what the pooling sees: after the last norm, unless it follows the pooling",
     "representation": "[B, D] what the head sees",
 }
-
-
-def initializers(cfg: ViTConfig) -> dict[str, Initializer]:
-    """How each kind of parameter starts.
-
-    `xavier` is big_vision's: each kernel by its own shape, positions N(0, 1/D), MLP biases
-    N(0, 1e-12). `trunc_normal` is DeiT's: N(0, 0.02^2), which PyTorch's `trunc_normal_` truncates
-    at +-2, a hundred standard deviations away, so not at all; patch embedding as PyTorch's Conv2d,
-    uniform within 1/sqrt(fan_in).
-    """
-    normal = nnx.initializers.normal
-    head = zeros if cfg.head_init == "zeros" else normal(0.02)
-    if cfg.init == "xavier":
-        return {
-            "patch": nnx.initializers.lecun_normal(),
-            "patch_bias": zeros,
-            "kernel": nnx.initializers.xavier_uniform(),
-            "mlp_bias": normal(1e-6),
-            "token": zeros,
-            "position": normal(cfg.width**-0.5),
-            "probe": nnx.initializers.xavier_uniform(),
-            "head": head,
-        }
-    bound = (cfg.patch_size**2 * (cfg.channels or 1)) ** -0.5
-
-    def uniform(key, shape, dtype):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    names = ("kernel", "token", "position", "probe")
-    return {
-        "patch": uniform,
-        "patch_bias": uniform,
-        "mlp_bias": zeros,
-        "head": head,
-        **dict.fromkeys(names, normal(0.02)),
-    }
 
 
 class Block(nnx.Module):
@@ -168,7 +130,7 @@ class ViT(nnx.Module):
         self.blocks = stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, rngs=rngs)
         self.norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
         self.pool = MapPool(cfg, rngs=rngs) if cfg.pool == "map" else None
-        square = {"axes": ("embed", "norm"), "kernel_init": init["kernel"], "rngs": rngs}
+        square = {"axes": ("embed", "norm"), "kernel_init": init["representation"], "rngs": rngs}
         self.representation = Dense(D, D, **square) if cfg.representation else None
         head = {
             "axes": ("embed", "classes"),
