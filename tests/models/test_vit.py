@@ -156,6 +156,9 @@ def test_drop_path_grows_linearly_from_no_layer_to_the_last():
     # A layer's two branches are dropped independently, each with a probability of 1/4, then 1/2.
     unchanged = [np.mean(outcomes[i] == outcomes[i - 1]) for i in (1, 2)]
     np.testing.assert_allclose(unchanged, [1 / 16, 1 / 4], atol=0.06)
+    # So are layers: were their keys the same, what the second drops the third would drop too.
+    both = np.mean((outcomes[2] == outcomes[1]) & (outcomes[1] == outcomes[0]))
+    assert both < 1 / 32
 
 
 def test_drop_path_can_be_the_same_in_every_layer():

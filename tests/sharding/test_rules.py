@@ -20,7 +20,7 @@ from tests.models.vits import (
 from zoo.config.schema import MeshConfig
 from zoo.models.vit import ViT
 from zoo.sharding.mesh import make_mesh
-from zoo.sharding.rules import RULES, batch_spec, constrain, param_shardings, spec
+from zoo.sharding.rules import RULES, batch_spec, constrain, gather, param_shardings, spec
 
 
 def mesh_of(kind=AxisType.Auto, **sizes):
@@ -76,6 +76,17 @@ def test_constrain_leaves_manual_axes_alone():
     double = lambda x: constrain(x, "batch", None) * 2
     mapped = jax.shard_map(double, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
     np.testing.assert_array_equal(jax.jit(mapped)(jnp.ones((8, 4))), 2)
+
+
+def test_gather_makes_whole_what_fsdp_splits():
+    x = jnp.ones((8, 4))
+    assert gather(x, "embed", "mlp") is x
+    with jax.set_mesh(make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))):
+        split = jax.jit(lambda x: jax.lax.with_sharding_constraint(x, P("fsdp", "tensor")))(x)
+        assert jax.jit(lambda x: gather(x, "embed", "mlp"))(split).sharding.spec == P(
+            None, "tensor"
+        )
+        assert gather(x, None, "mlp") is x
 
 
 def abstract_state(cfg):
