@@ -12,10 +12,13 @@ import pytest
 
 from tests.tiny import tiny_config
 from zoo.config import UserError
+from zoo.evaluation.evaluate import evaluate
+from zoo.sharding.mesh import make_mesh
+from zoo.tasks.build import init_params
 from zoo.training import loop
 from zoo.training.loop import Every, train
 from zoo.training.metrics import MetricsWriter, profiler
-from zoo.training.weights import open_weights
+from zoo.training.weights import open_weights, params_from
 from zoo.training.workdir import write_config
 
 AUGMENTED = {
@@ -40,13 +43,15 @@ def uncut(tmp_path_factory):
 
 
 @pytest.mark.parametrize("cuts", [(3,), (1, 4, 6)])
-def test_cut_and_resumed_equals_uncut_bit_for_bit(uncut, tmp_path, cuts):
+def test_cut_and_resumed_equals_uncut_bit_for_bit(uncut, tmp_path, cuts, monkeypatch):
+    trained = []
+    monkeypatch.setattr(loop, "check_finite", lambda step, *_: trained.append(step))
     for stop_at in (*cuts, None):
         result = train(tiny_config(**AUGMENTED), tmp_path, stop_at=stop_at)
     for key in ("loss", "grad_norm", "eval/test/loss"):
         ours, theirs = logged(tmp_path, key), logged(uncut[0], key)
         assert {step: ours[step] for step in theirs} == theirs
-    assert [*logged(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert trained == [*logged(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8]
     for ours, theirs in zip(
         *(np.asarray(r.state.ema["head"]["kernel"]) for r in (result, uncut[1])), strict=True
     ):
@@ -63,6 +68,14 @@ def test_a_run_resumes_on_another_mesh_with_the_same_examples(uncut, tmp_path):
 def test_the_learning_rate_of_a_step_is_the_one_that_it_moved_by(uncut):
     expected = [0, 0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3, 1e-3]
     assert [*logged(uncut[0], "learning_rate").values()] == pytest.approx(expected)
+
+
+def test_the_average_is_what_is_evaluated(uncut):
+    workdir, result = uncut
+    logged_loss = logged(workdir, "eval/test/loss")[8]
+    for params, same in ((result.state.ema, True), (result.state.params, False)):
+        found = evaluate(result.evaluator, params, result.run.config.data, "test")
+        assert (found.metrics["loss"] == logged_loss) == same
 
 
 def test_every_evaluation_counts_each_example_once(uncut):
@@ -131,8 +144,8 @@ def test_a_signal_saves_within_the_step_and_the_run_goes_on(uncut, tmp_path, mon
 
 
 def test_a_signal_during_an_evaluation_saves_too(tmp_path, monkeypatch):
-    evaluate = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), {})[1]
-    monkeypatch.setattr(loop, "evaluate_splits", evaluate)
+    stop = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), {})[1]
+    monkeypatch.setattr(loop, "evaluate_splits", stop)
     result = train(tiny_config(**AUGMENTED, save_every="8 steps"), tmp_path)
     assert (result.step, result.stopped_by_signal) == (4, True)
     assert (tmp_path / "checkpoints" / "4").is_dir()
@@ -158,8 +171,8 @@ def test_the_host_runs_no_further_ahead_than_allowed(tmp_path, monkeypatch, allo
 
 def test_the_best_checkpoint_is_kept_and_used(tmp_path, monkeypatch):
     accuracy = {4: 0.9, 8: 0.5}
-    evaluate = lambda *args: {"test/accuracy": accuracy[args[3]]}
-    monkeypatch.setattr(loop, "evaluate_splits", evaluate)
+    measure = lambda *args: {"test/accuracy": accuracy[args[3]]}
+    monkeypatch.setattr(loop, "evaluate_splits", measure)
     train(tiny_config(**AUGMENTED, keep_last=1, save_every="2 steps"), tmp_path)
     assert open_weights(tmp_path).checkpoints.steps() == [4, 8]
     assert open_weights(tmp_path).step == 4
@@ -223,6 +236,16 @@ def test_another_runs_weights_start_a_new_one_with_other_classes_and_resolution(
     np.testing.assert_array_equal(kernel(ours), kernel(theirs))
     assert ours["pos_embed"].shape[0] == 16 + theirs["pos_embed"].shape[0] - 4
     jax.tree.map(np.testing.assert_array_equal, ours, result.state.ema)
+
+
+def test_a_head_for_other_classes_starts_fresh(uncut, capsys):
+    config = tiny_config(model={"num_classes": 7})
+    fresh = init_params(config, jax.random.key(5))
+    found = params_from(str(uncut[0] / "checkpoints" / "8"), config, fresh, make_mesh(config.mesh))
+    jax.tree.map(np.testing.assert_array_equal, found["head"], fresh["head"])
+    theirs = uncut[1].state.ema["blocks"]
+    jax.tree.map(np.testing.assert_array_equal, found["blocks"], theirs)
+    assert "has 10 classes, the config 7: the head starts fresh" in capsys.readouterr().err
 
 
 def test_positions_of_a_grid_given_by_hand_are_taken_over(uncut, tmp_path):
