@@ -143,13 +143,23 @@ def test_state_is_created_sharded_and_stays_so():
     assert all(m.addressable_shards[0].data.size == m.size // 8 for m in moments)
 
 
-def test_a_batch_that_does_not_divide_is_named_with_a_near_one_that_does():
-    config = tiny_config(data={"batch_size": 18})
-    mesh = make_mesh(config.mesh)
-    with pytest.raises(
-        UserError, match=r"batch_size 18 does not divide over 8 devices.*such as 16"
-    ):
-        make_runner(config, optax.sgd(0.1), mesh)
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "expected"),
+    [
+        (
+            18,
+            1,
+            "batch_size 18 does not divide over 8 devices: set it to a multiple of 8, such as 16",
+        ),
+        (24, 2, "over 8 devices x 2 microbatches: set it to a multiple of 16, such as 32"),
+    ],
+)
+def test_a_batch_that_does_not_divide_is_named_with_a_near_one_that_does(
+    batch_size, accumulate, expected
+):
+    config = tiny_config(data={"batch_size": batch_size}, accumulate=accumulate)
+    with pytest.raises(UserError, match=expected):
+        make_runner(config, optax.sgd(0.1), make_mesh(config.mesh))
 
 
 def test_pmap_refuses_a_model_that_is_split():
