@@ -215,10 +215,10 @@ def run_bench(args: argparse.Namespace) -> None:
 
 def run_data(args: argparse.Namespace) -> int:
     """zoo data prepare | info | check | export."""
-    from zoo.config.schema import DataConfig
+    from zoo.config.data import ImageData
     from zoo.data import export, prepare
 
-    data = DataConfig(name=args.name, dir=args.dir)
+    data = ImageData(name=args.name, dir=args.dir)
     if args.action in ("prepare", "export") and not args.out:
         raise UserError(f"zoo data {args.action} needs --out DIR")
     if args.action == "prepare":

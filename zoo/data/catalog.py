@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.config import UserError
+from zoo.config.data import DataConfig
 from zoo.config.load import nearest
-from zoo.config.schema import DataConfig
 
 
 class DatasetInfo(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.base import ArraySource, Example, Source, no_split, parse_split
 from zoo.data.catalog import check_name, data_dir
 from zoo.data.folder import FolderSource, folder_splits
@@ -17,7 +17,7 @@ from zoo.data.record import RecordSource, read_info
 DIGITS_TEST_PER_CLASS = 36
 
 
-def open_source(data: DataConfig, split: str) -> Source:
+def open_source(data: ImageData, split: str) -> Source:
     """Opens a split, or a slice of one, of the dataset that a config names.
 
     A directory that holds a prepared dataset is read as such, whatever the name.
@@ -42,7 +42,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     return part.of(_open_in_memory(data.name, root, part.name))
 
 
-def list_splits(data: DataConfig) -> tuple[str, ...]:
+def list_splits(data: ImageData) -> tuple[str, ...]:
     """The splits that the dataset has.
 
     Raises:

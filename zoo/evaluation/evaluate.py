@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from zoo.config import UserError
-from zoo.config.schema import Config, DataConfig
+from zoo.config.data import DataConfig
+from zoo.config.schema import Config
 from zoo.data.sources import open_source
 from zoo.data.stream import eval_batches
 from zoo.sharding.batches import check_divides, put_batch

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from zoo.config.schema import Config, DataConfig, TaskConfig
+from zoo.config.data import ImageData
+from zoo.config.schema import Config, TaskConfig
 from zoo.tasks.mixing import erase, mix
 
 Batch = dict[str, Array]
@@ -19,7 +20,7 @@ class Classify:
 
     num_classes: int
     cfg: TaskConfig
-    data: DataConfig
+    data: ImageData
 
     @classmethod
     def from_config(cls, config: Config) -> "Classify":
