@@ -98,7 +98,7 @@ class BrokenSource:
 
 
 def evaluate_broken(monkeypatch, data, broken):
-    for module in ("zoo.evaluation.evaluate", "zoo.data.stream"):
+    for module in ("zoo.evaluation.evaluate", "zoo.data.image_rows"):
         monkeypatch.setattr(f"{module}.open_source", lambda *_: BrokenSource(broken))
     return evaluate(numpy_evaluator(), {}, data, SPLIT)
 

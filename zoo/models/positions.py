@@ -5,7 +5,8 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 Grid = tuple[int, int]
-Rotation = tuple[Float[Array, "T half"], Float[Array, "T half"]]
+# Cosines and sines, for every example alike or for each its own.
+Rotation = tuple[Float[Array, "*B T half"], Float[Array, "*B T half"]]
 
 
 def sincos2d(grid: Grid, width: int, *, temperature: float = 10_000.0) -> np.ndarray:
@@ -37,7 +38,7 @@ def rotations(grid: Grid, head_size: int, *, num_prefix: int, base: float = 100.
 
 def rotate(x: Float[Array, "B T N H"], rotation: Rotation) -> Float[Array, "B T N H"]:
     """Turns the pairs (x[i], x[i + H/2]) of every head, in float32."""
-    cos, sin = (r[None, :, None] for r in rotation)
+    cos, sin = (r[..., None, :] if r.ndim == 3 else r[None, :, None] for r in rotation)
     a, b = jnp.split(x.astype(jnp.float32), 2, -1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 

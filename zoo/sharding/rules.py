@@ -22,6 +22,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
     "heads": ("tensor",),  # attention heads, or with a piece of one head's size, their width
     "mlp": ("tensor",),  # the MLP's hidden width
+    "vocab": ("tensor",),  # tokens that there are, in embeddings and logits
     "classes": ("tensor",),
     "layers": (),  # the stack that a scan walks through
     "norm": (),  # scales and biases as wide as the model: too small to be worth gathering
