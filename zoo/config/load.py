@@ -185,7 +185,9 @@ def _type_at(where: str, tree: Mapping[str, Any], *, resolve: bool = True) -> An
       tree: the config; its tags say which section of a union is meant.
       resolve: False leaves a union at the end of the path as it is.
     """
-    kind, value, names = Config, tree, where.split(".") if where else []
+    names = where.split(".") if where else []
+    kind: Any = Config
+    value: Any = tree
     for i, name in enumerate(names):
         fields = {f.name: f.type for f in msgspec.structs.fields(kind)}
         kind, value = fields.get(name), value.get(name)

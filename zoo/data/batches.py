@@ -108,11 +108,9 @@ class BatchMaker:
     def __call__(self, step: int) -> Made:
         """Makes batch number `step`."""
         share = len(self._own)
-        batch = {
-            name: np.zeros((share, *shape), dtype)
-            for name, (shape, dtype) in self._rows.shapes.items()
-        }
-        batch["weight"] = np.zeros(share, np.float32)
+        batch: Batch = {"weight": np.zeros(share, np.float32)}
+        for name, (shape, dtype) in self._rows.shapes.items():
+            batch[name] = np.zeros((share, *shape), dtype)
         batch["index"] = np.full(share, -1, np.int32)
         size = math.ceil(share / (2 * self._threads)) if self._pool else share
         chunks = [range(i, min(i + size, share)) for i in range(0, share, size)]
