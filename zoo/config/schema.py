@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from zoo.config.base import Section
-from zoo.config.data import AnyData, Count, Probability
+from zoo.config.data import Amount, AnyData, Count, Probability
 from zoo.config.vit import ViTConfig
 
 # An ordered table (path pattern, value): the first pattern that matches a parameter's path wins.
@@ -23,6 +23,7 @@ class TaskConfig(Section, frozen=True):
     # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
     loss: Literal["softmax", "sigmoid", "sigmoid_mean"] = "softmax"
     label_smoothing: Probability = 0.0
+    z_loss: Amount = 0.0  # of token losses: factor on log(Z)^2; PaLM and T5 have 1e-4
     binary_targets: bool = False  # each class with any share of a mixed target counts fully
 
 

@@ -5,6 +5,7 @@ Arrays name their dimensions by logical axes. A parameter carries the names as i
 activations are named where `constrain` is called.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -72,6 +73,13 @@ def batch_spec(mesh: Mesh | AbstractMesh) -> P:
     """How a batch's first dimension is split, whatever its size."""
     axes = tuple(axis for axis in RULES["batch"] if mesh.shape.get(axis, 1) > 1)
     return P(axes) if axes else P()
+
+
+def batch_shards() -> int:
+    """Over how many devices the mesh in context splits a batch; 1 without one, or inside pmap."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return math.prod(mesh.shape[a] for a in RULES["batch"] if kinds.get(a) == AxisType.Auto)
 
 
 def constrain(x: jax.Array, *axes: Axis) -> jax.Array:

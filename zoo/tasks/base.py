@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from zoo.config import UserError
+from zoo.config.schema import TaskConfig
 from zoo.data.base import Rows
 
 Batch = dict[str, Array]
@@ -51,6 +53,15 @@ class Task(Protocol):
           rows: of the split, for what the arrays do not tell: names, references.
         """
         ...
+
+
+def softmax_only(cfg: TaskConfig) -> None:
+    """Raises a UserError where `config.task` asks for what only image classification has."""
+    if cfg.loss != "softmax" or cfg.binary_targets:
+        raise UserError(
+            "config.task.loss and config.task.binary_targets are for images: text has the softmax "
+            "loss alone, so leave them out"
+        )
 
 
 def row_keys(key: Key[Array, ""], num_rows: int) -> Key[Array, " B"]:

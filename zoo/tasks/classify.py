@@ -44,6 +44,8 @@ class Classify:
         """The task of a config whose `model.num_classes` is filled in."""
         model, data = vision_parts(config)
         assert model.num_classes is not None
+        if config.task.z_loss:
+            raise UserError("config.task.z_loss is for the token losses of text: leave it out")
         return cls(model.num_classes, config.task, data)
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:
