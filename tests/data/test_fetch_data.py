@@ -45,6 +45,18 @@ def test_a_directory_that_holds_something_is_kept(fetch_data, tmp_path, monkeypa
         fetch_data.main()
 
 
+def test_several_names_are_fetched_each_to_its_place(fetch_data, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(fetch_data, "fetch", lambda *args: fetched.append(args))
+    monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["fetch_data.py", "mnist", "cifar10"])
+    fetch_data.main()
+    assert fetched == [("mnist", tmp_path / "mnist"), ("cifar10", tmp_path / "cifar10")]
+    monkeypatch.setattr("sys.argv", ["fetch_data.py", "mnist", "cifar10", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        fetch_data.main()
+
+
 def test_cifar_sheets_become_binary_records(fetch_data, tmp_path):
     count = fetch_data.SHEET_ROWS = 3
     pixels = np.random.default_rng(0).integers(0, 256, (6, count, 1024, 3), dtype=np.uint8)

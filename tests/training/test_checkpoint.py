@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from zoo.config import UserError
 from zoo.config.schema import MeshConfig
 from zoo.sharding.mesh import make_mesh
-from zoo.training.checkpoint import Checkpoints, checksum
+from zoo.training.checkpoint import Checkpoints, best_step, checksum
 from zoo.training.step import TrainState
 
 META = {"config": {}, "classes": ["a", "b"]}
@@ -77,7 +77,7 @@ def test_the_last_ones_and_the_best_are_kept(directory):
     save(directory, *metrics, metrics=metrics, keep_last=2, best_metric="test/accuracy")
     checkpoints = Checkpoints(directory, read_only=True)
     assert checkpoints.steps() == [2, 4, 5]
-    assert checkpoints.best_step("test/accuracy") == 2
+    assert best_step(checkpoints.metas(), "test/accuracy") == 2
 
 
 def test_of_a_loss_the_smallest_is_best(directory):
@@ -85,7 +85,7 @@ def test_of_a_loss_the_smallest_is_best(directory):
     save(directory, *metrics, metrics=metrics, keep_last=1, best_metric="test/loss")
     checkpoints = Checkpoints(directory, read_only=True)
     assert checkpoints.steps() == [2, 3]
-    assert checkpoints.best_step("test/loss") == 2
+    assert best_step(checkpoints.metas(), "test/loss") == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])

@@ -169,6 +169,10 @@ def test_the_host_runs_no_further_ahead_than_allowed(tmp_path, monkeypatch, allo
     assert max(ahead) == allowed
 
 
+def test_the_first_step_compiles_and_counts_for_no_rate(uncut):
+    assert [*logged(uncut[0], "examples_per_second")] == [2, 3, 4, 5, 6, 7, 8]
+
+
 def test_the_best_checkpoint_is_kept_and_used(tmp_path, monkeypatch):
     accuracy = {4: 0.9, 8: 0.5}
     measure = lambda *args: {"test/accuracy": accuracy[args[3]]}

@@ -25,6 +25,7 @@ def test_rates_count_steps_since_the_last_time_without_pauses(clock, monkeypatch
     monkeypatch.setattr("zoo.training.metrics.peak_flops", lambda device: 1e9)
     config = tiny_config(data={"batch_size": 24}, model={"num_classes": 10})
     meter = Meter(config)
+    assert meter.rates(10) == {}  # the first step compiles
     meter.start(10)
     clock[0] = 2.0
     with meter.paused():
@@ -41,11 +42,16 @@ def test_rates_count_steps_since_the_last_time_without_pauses(clock, monkeypatch
 
 def test_a_line_says_where_the_run_is_and_how_long_it_will_take(clock, capsys):
     progress = Progress(start=10, total=110)
-    clock[0] = 60.0
-    progress.update(30)
-    progress.log(30, {"loss": 0.12345678, "grad_norm": 7.0})
+    clock[0] = 90.0  # compiling
+    progress.update(11)
+    progress.log(11, {"loss": 2.5})
+    clock[0] = 150.0
+    progress.update(31)
+    progress.log(31, {"loss": 0.12345678, "grad_norm": 7.0})
     progress.close()
-    assert capsys.readouterr().err == "step 30/110  loss 0.1235  left 04:00\n"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "step 11/110  loss 2.5"
+    assert second == "step 31/110  loss 0.1235  left 03:57"
 
 
 def test_a_signal_is_noted_and_a_second_interrupt_stops_at_once():

@@ -14,8 +14,7 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
       UserError: there is no checkpoint at the path, or it cannot be read.
     """
     weights = open_weights(path)
-    shapes = weights.checkpoints.shapes(weights.step)
-    meta = weights.checkpoints.meta(weights.step)
+    shapes = weights.shapes()
     arrays = [
         {
             "name": f"{item}.{name}",
@@ -35,7 +34,7 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
         "steps": weights.checkpoints.steps(),
         "num_params": num_params,
         "classes": [*weights.classes],
-        "metrics": meta["metrics"],
+        "metrics": weights.metrics,
         "bytes": totals,
         "arrays": arrays,
     }
@@ -48,6 +47,6 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
         "",
         f"step {weights.step} (of {found['steps']}), {num_params:,} parameters, "
         + ", ".join(f"{item} {size / 2**20:,.1f} MiB" for item, size in totals.items()),
-        "metrics " + ", ".join(f"{k} {v:.6g}" for k, v in meta["metrics"].items()),
+        "metrics " + ", ".join(f"{k} {v:.6g}" for k, v in weights.metrics.items()),
     ]
     return found, lines

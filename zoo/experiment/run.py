@@ -9,7 +9,7 @@ import jax
 
 from zoo.config import UserError
 from zoo.config.schema import Config
-from zoo.config.vit import num_params
+from zoo.config.sizes import num_params
 from zoo.experiment.findings import find
 from zoo.experiment.report import ReportArtifacts, write_report
 from zoo.training.loop import Diverged, TrainResult
@@ -69,7 +69,7 @@ def artifacts(result: TrainResult) -> ReportArtifacts | None:
     device = jax.devices()[0]
     return ReportArtifacts(
         classes=result.run.classes,
-        num_params=num_params(config.model),
+        num_params=num_params(config),
         device=f"{jax.device_count()} x {device.device_kind}",
         command=command_line(),
         **found,

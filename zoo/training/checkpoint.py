@@ -105,13 +105,6 @@ class Checkpoints:
         """The steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def best_step(self, metric: str) -> int | None:
-        """The kept step that is best by a metric."""
-        values = {s: self.meta(s)["metrics"].get(metric) for s in self.steps()}
-        sign = -1 if lower_is_better(metric) else 1
-        known = {step: sign * value for step, value in values.items() if value is not None}
-        return max(known, key=lambda step: (known[step], step)) if known else None
-
     def save(
         self,
         state: TrainState,
@@ -170,6 +163,19 @@ class Checkpoints:
                 step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
             )
             return restored["meta"]
+
+    def metas(self) -> dict[int, dict[str, Any]]:
+        """The JSON part of every step, oldest first; one that cannot be read is named on stderr."""
+        found = {}
+        for step in self.steps():
+            try:
+                found[step] = self.meta(step)
+            except DamagedCheckpoint as error:
+                print(
+                    f"zoo: the checkpoint of step {step} is damaged ({error}); passing it over",
+                    file=sys.stderr,
+                )
+        return found
 
     def shapes(self, step: int) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and types of all arrays, by item, read from metadata alone."""
@@ -271,6 +277,14 @@ class Checkpoints:
     def _kept(self) -> str:
         steps = self.steps()
         return f"the last good one is of step {steps[-1]}" if steps else "there is none before it"
+
+
+def best_step(metas: dict[int, dict[str, Any]], metric: str) -> int | None:
+    """The step that is best by a metric, of those whose `meta` is given."""
+    values = {step: meta["metrics"].get(metric) for step, meta in metas.items()}
+    sign = -1 if lower_is_better(metric) else 1
+    known = {step: sign * value for step, value in values.items() if value is not None}
+    return max(known, key=lambda step: (known[step], step)) if known else None
 
 
 def checksum(x: Array) -> UInt32[Array, ""]:

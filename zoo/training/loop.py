@@ -133,14 +133,16 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
             stack.enter_context(contextlib.closing(resource))
         received = stack.enter_context(stop_signals())
         profile = stack.enter_context(profiler(workdir, config))
-        meter.start(step)
         stopping = False
         while step < last and not stopping:
             profile(step)
             live, metrics = runner.step(live, runner.put(next(batches)))
             step += 1
             pending.append((step, metrics))
-            settle(config.max_in_flight if step > start + 1 else 0)
+            if step == start + 1:  # it compiled: rates count from its end
+                settle(0)
+                meter.start(step)
+            settle(config.max_in_flight)
             stopping = bool(received)
             if not (stopping or evaluation.due(step) or save.due(step)):
                 continue

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from zoo.config.schema import Config
-from zoo.config.vit import macs
+from zoo.config.sizes import row_macs, row_tokens
 from zoo.sharding.devices import peak_flops
 from zoo.training.workdir import write_text
 
@@ -66,26 +66,36 @@ class Progress:
     """A bar with the time left on a terminal; a line at each logged step elsewhere."""
 
     def __init__(self, start: int, total: int):
-        self._total, self._start, self._began = total, start, time.perf_counter()
+        self._total = total
+        self._first: tuple[int, float] | None = None  # a step, and when it was done
         self._bar: Any = None
         if sys.stderr.isatty() and jax.process_index() == 0:
             self._bar = tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
 
     def update(self, step: int) -> None:
         """One more step is done."""
+        # The first one compiles, so the time left follows from those after it.
+        self._first = self._first or (step, time.perf_counter())
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
     def log(self, step: int, metrics: dict[str, float | int]) -> None:
         """Shows metrics of a step."""
-        shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
+        shown = ("loss", "accuracy", "learning_rate", "tokens_per_second", "mfu")
+        if "tokens_per_second" not in metrics:
+            shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
         text = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
         if self._bar is not None:
             self._bar.set_postfix_str(text)
         else:
-            done = step - self._start
-            left = (time.perf_counter() - self._began) / max(done, 1) * (self._total - step)
-            self.say(f"step {step}/{self._total}  {text}  left {tqdm.format_interval(left)}")
+            self.say(f"step {step}/{self._total}  {text}{self._left(step)}")
+
+    def _left(self, step: int) -> str:
+        first, began = self._first or (step, 0.0)
+        if step == first:
+            return ""
+        seconds = (time.perf_counter() - began) / (step - first) * (self._total - step)
+        return f"  left {tqdm.format_interval(seconds)}"
 
     def say(self, text: str) -> None:
         """A line on stderr, above the bar; on the first host only."""
@@ -99,29 +109,42 @@ class Progress:
 
 
 class Meter:
-    """Examples a second and MFU between logged steps, without evaluations and checkpoints."""
+    """Examples a second and MFU between logged steps, without evaluations and checkpoints.
+
+    Until it is started it counts nothing: a run's first step compiles.
+    """
 
     def __init__(self, config: Config):
         self._batch_size = config.data.batch_size
-        self._flops = 3 * 2 * macs(config.model)
+        macs = row_macs(config)
+        self._flops = 3 * 2 * macs
+        self._row_tokens = row_tokens(config)
         self._peak = peak_flops(jax.devices()[0]) * jax.device_count()
         self.formula = (
             f"MFU = examples/s x {self._flops:.4g} model FLOPs an example (3 x 2 x "
-            f"{macs(config.model):.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "
+            f"{macs:.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "
             f"{jax.devices()[0].device_kind}"
         )
-        self.start(0)
+        self._step: int | None = None
+        self._since = 0.0
 
     def start(self, step: int) -> None:
         """Begins to count at a step."""
         self._step, self._since = step, time.perf_counter()
 
     def rates(self, step: int) -> dict[str, float | int]:
-        """Rates since the last call."""
+        """Rates since the last call; none before the start."""
+        if self._step is None:
+            return {}
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) * self._batch_size / seconds
         self.start(step)
-        return {"examples_per_second": rate, "mfu": rate * self._flops / self._peak}
+        rates = {"examples_per_second": rate, "mfu": rate * self._flops / self._peak}
+        return (
+            rates
+            if not self._row_tokens
+            else rates | {"tokens_per_second": rate * self._row_tokens}
+        )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

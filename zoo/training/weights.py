@@ -11,7 +11,7 @@ from zoo.config import UserError, parse_config
 from zoo.config.schema import Config
 from zoo.models.vit import resize_positions
 from zoo.tasks.build import Params, abstract_params
-from zoo.training.checkpoint import Checkpoints, DamagedCheckpoint, flatten, unflatten
+from zoo.training.checkpoint import Checkpoints, DamagedCheckpoint, best_step, flatten, unflatten
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,21 @@ class Weights:
     step: int
     config: Config
     classes: tuple[str, ...]
+    metrics: dict[str, float | int]  # of the evaluation before it was saved
+
+    def shapes(self) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes and types of the checkpoint's arrays, by item.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        try:
+            found = self.checkpoints.shapes(self.step)
+            if "params" not in found:
+                raise DamagedCheckpoint("the files of params are missing")
+            return found
+        except DamagedCheckpoint as error:
+            raise UserError(damaged(self.checkpoints, self.step, error)) from error
 
     def load(self, mesh: Mesh, config: Config | None = None) -> Params:
         """The parameters to predict with, placed on a mesh; averaged ones where they were kept.
@@ -33,22 +48,21 @@ class Weights:
           UserError: the weights are of another model, or damaged.
         """
         like = abstract_params(config or self.config, mesh)
-        item = "ema" if "ema" in self.checkpoints.shapes(self.step) else "params"
+        item = "ema" if "ema" in self.shapes() else "params"
         try:
             restored = self.checkpoints.restore_items(self.step, {item: flatten(like)})
         except DamagedCheckpoint as error:
-            raise UserError(
-                f"checkpoint {self.checkpoints.directory / str(self.step)} is damaged ({error}); "
-                f"there are also steps {[s for s in self.checkpoints.steps() if s != self.step]}"
-            ) from error
+            raise UserError(damaged(self.checkpoints, self.step, error)) from error
         return unflatten(like, restored[item])
 
 
 def open_weights(path: str | Path) -> Weights:
     """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`.
 
+    In a workdir, checkpoints whose `meta` cannot be read are passed over, with a line on stderr.
+
     Raises:
-      UserError: there is none.
+      UserError: there is none, or none that can be read.
     """
     path = Path(path)
     step = None
@@ -64,14 +78,27 @@ def open_weights(path: str | Path) -> Weights:
         raise UserError(
             f"no checkpoint in {path}: give a workdir of `zoo train`, or WORKDIR/checkpoints/STEP"
         )
-    try:
-        newest = checkpoints.meta(steps[-1])
-        config = parse_config(newest["config"], origin=str(directory))
-        step = step or checkpoints.best_step(config.best_metric or "") or steps[-1]
-        meta = checkpoints.meta(step)
-    except DamagedCheckpoint as error:
-        raise UserError(f"the checkpoints in {directory} cannot be read: {error}") from error
-    return Weights(checkpoints, step, config, tuple(meta["classes"]))
+    if step is None:
+        metas = checkpoints.metas()
+        if not metas:
+            raise UserError(f"none of the checkpoints in {directory} can be read")
+    else:
+        try:
+            metas = {step: checkpoints.meta(step)}
+        except DamagedCheckpoint as error:
+            raise UserError(damaged(checkpoints, step, error)) from error
+    config = parse_config(metas[max(metas)]["config"], origin=str(directory))
+    step = best_step(metas, config.best_metric or "") or max(metas)
+    meta = metas[step]
+    return Weights(checkpoints, step, config, tuple(meta["classes"]), meta["metrics"])
+
+
+def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> str:
+    """What to say of a checkpoint that was asked for and cannot be read."""
+    directory = checkpoints.directory
+    others = [str(directory / str(other)) for other in checkpoints.steps() if other != step]
+    hint = f"give another one: {', '.join(others)}" if others else "there is no other"
+    return f"checkpoint {directory / str(step)} is damaged ({error}); {hint}"
 
 
 def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
