@@ -68,9 +68,8 @@ def token_losses(
     def split(x):
         return jnp.moveaxis(x.reshape(B, count, T // count, *x.shape[2:]), 1, 0)
 
-    body = jax.checkpoint(
-        losses, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable
-    )
+    nothing = jax.checkpoint_policies.nothing_saveable
+    body = jax.checkpoint(losses, prevent_cse=False, policy=nothing)
     _, parts = jax.lax.scan(lambda _, x: (None, body(*x)), None, (split(hidden), split(target)))
     return TokenLosses(*(jnp.moveaxis(part, 0, 1).reshape(B, T) for part in parts))
 

@@ -203,7 +203,7 @@ class Checkpoints:
         for name, item in wanted.items():
             if name in saved and name not in stored:
                 raise DamagedCheckpoint(f"the files of {name} are missing")
-            _check_same(f"{self.directory / str(step)}", stored.get(name, {}), item)
+            check_same(f"{self.directory / str(step)}", stored.get(name, {}), item)
         arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
         with _damage_at(step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
@@ -301,7 +301,8 @@ def checksum(x: Array) -> UInt32[Array, ""]:
     return jnp.sum(bits * (2 * weight + 1), dtype=jnp.uint32)
 
 
-def _check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises a UserError at the first array that is not on both sides, of one shape and type."""
     for name in sorted(stored.keys() | wanted.keys()):
         have, want = stored.get(name), wanted.get(name)
         if have is None or want is None or (have.shape, have.dtype) != (want.shape, want.dtype):
