@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from zoo.config import UserError, parse_config
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
+from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.vit import resize_positions
 from zoo.tasks.build import Params, abstract_params
 from zoo.training.checkpoint import (
@@ -22,6 +23,7 @@ from zoo.training.checkpoint import (
     unflatten,
 )
 from zoo.training.paths import leaves_by_path, map_by_path
+from zoo.training.workdir import stored_tokenizer
 
 HEADS = ("head/",)  # paths of what stands on top of a model and is of one task
 
@@ -34,6 +36,7 @@ class Weights:
     step: int
     config: Config
     classes: tuple[str, ...]
+    tokenizer: Tokenizer | None  # of text
     metrics: dict[str, float | int]  # of the evaluation before it was saved
 
     def shapes(self) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
@@ -102,7 +105,11 @@ def open_weights(path: str | Path) -> Weights:
     config = parse_config(metas[max(metas)]["config"], origin=str(directory))
     step = best_step(metas, config.best_metric or "") or max(metas)
     meta = metas[step]
-    return Weights(checkpoints, step, config, tuple(meta["classes"]), meta["metrics"])
+    tokenizer = stored_tokenizer(directory.parent)
+    if tokenizer is not None:  # the run's own copy, wherever it was once taken from
+        config = config.replace(data=config.data.replace(tokenizer=str(tokenizer.path)))
+    classes, metrics = tuple(meta["classes"]), meta["metrics"]
+    return Weights(checkpoints, step, config, classes, tokenizer, metrics)
 
 
 def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> str:
