@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from zoo.config.base import Section
+from zoo.config.bert import BertConfig
 from zoo.config.data import Amount, AnyData, Count, Probability
+from zoo.config.decoder import DecoderConfig
 from zoo.config.vit import ViTConfig
 
 # An ordered table (path pattern, value): the first pattern that matches a parameter's path wins.
@@ -59,7 +61,7 @@ class MeshConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     """One experiment: `zoo train --config FILE` needs nothing else."""
 
-    model: ViTConfig
+    model: ViTConfig | BertConfig | DecoderConfig
     data: AnyData
     task: TaskConfig = TaskConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -11,7 +11,7 @@ from zoo.data.stream import eval_batches
 from zoo.evaluation.evaluate import Evaluation, evaluate
 from zoo.experiment.report import AttentionMap, Mistake
 from zoo.tasks.build import Params, abstract_model
-from zoo.tasks.classify import Classify
+from zoo.tasks.classify import Classify, vision_parts
 from zoo.training.loop import TrainResult
 
 NUM_MISTAKES, NUM_ATTENTION = 24, 8
@@ -79,7 +79,7 @@ def attention_maps(
 
     Of the cls token where the model pools by it, else the mean over all queries.
     """
-    cfg, task = config.model, Classify.from_config(config)
+    (cfg, _), task = vision_parts(config), Classify.from_config(config)
     graphdef, _ = abstract_model(config)
 
     def attend(params, image):

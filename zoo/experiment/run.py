@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from zoo.config import UserError
+from zoo.config.data import ImageData
 from zoo.config.schema import Config
 from zoo.config.sizes import num_params
 from zoo.experiment.findings import find
@@ -63,7 +64,7 @@ def train(
 def artifacts(result: TrainResult) -> ReportArtifacts | None:
     """What the report shows of the finished model: None where there is nothing to evaluate on."""
     config = result.run.config
-    if not config.data.eval_splits:
+    if not config.data.eval_splits or not isinstance(config.data, ImageData):
         return None
     found = find(result)
     device = jax.devices()[0]

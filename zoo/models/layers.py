@@ -327,16 +327,16 @@ _REMAT: dict[str, Callable[..., bool]] = {
 
 
 def run_stack(
-    call: Callable[[Any, Array, Any], tuple[Array, Any]],
+    call: Callable[[Any, Any, Any], tuple[Any, Any]],
     module: nnx.Module,
-    x: Float[Array, "B T D"],
+    x: Any,
     layer_inputs: Any,
     *,
     depth: int,
     scan: bool,
     remat: str,
-) -> tuple[Float[Array, "B T D"], Any]:
-    """Sends `x` through every layer of a `stack`.
+) -> tuple[Any, Any]:
+    """Sends `x`, an array [B, T, D] or a tree with more, through every layer of a `stack`.
 
     Args:
       call: (one layer's module, x, its inputs) -> (x, what to collect).

@@ -9,20 +9,30 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from zoo.config import UserError
-from zoo.config.data import ImageData
+from zoo.config.bert import BertConfig
+from zoo.config.data import ImageData, LmData
+from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
+from zoo.models.bert import Bert
+from zoo.models.decoder import Decoder
 from zoo.models.vit import ViT
 from zoo.sharding.rules import param_shardings
 from zoo.tasks.base import Task
+from zoo.tasks.causal_lm import CausalLM
 from zoo.tasks.classify import Classify
 
 Params = dict[str, Any]  # nested by module attribute, arrays at the leaves
 
-_MODELS: dict[type, Callable[..., nnx.Module]] = {ViTConfig: ViT}
+_MODELS: dict[type, Callable[..., nnx.Module]] = {
+    ViTConfig: ViT,
+    BertConfig: Bert,
+    DecoderConfig: Decoder,
+}
 # kind of data -> (its task, the models that it is for)
 _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
     ImageData: (Classify.from_config, (ViTConfig,)),
+    LmData: (CausalLM.from_config, (DecoderConfig,)),
 }
 
 
