@@ -131,16 +131,23 @@ class Split(NamedTuple):
         Raises:
           UserError: a bound past the end, or nothing between the bounds.
         """
-        if len(source) and not self.start and not self.stop:
-            return source
-        start = _bound(self.start or "0", len(source))
-        stop = _bound(self.stop or "100%", len(source))
-        if not 0 <= start < stop <= len(source):
+        start, stop = self.bounds(len(source))
+        return source if (start, stop) == (0, len(source)) else Slice(source, start, stop)
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """The named slice of `count` examples: its first, and the one after its last.
+
+        Raises:
+          UserError: a bound past the end, or nothing between the bounds.
+        """
+        start = _bound(self.start or "0", count)
+        stop = _bound(self.stop or "100%", count)
+        if not 0 <= start < stop <= count:
             raise UserError(
                 f"split {self.name}[{self.start}:{self.stop}] is examples {start} to {stop} "
-                f"of {len(source)}: give bounds with examples between them"
+                f"of {count}: give bounds with examples between them"
             )
-        return Slice(source, start, stop)
+        return start, stop
 
 
 def parse_split(text: str) -> Split:
