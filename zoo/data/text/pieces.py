@@ -111,7 +111,7 @@ class SentencePieces:
         ends = [self._library.pad_id(), self._library.eos_id(), self._library.unk_id()]
         if sentinels is None:
             like_t5 = ends == [0, 1, 2] and self._library.bos_id() < 0
-            sentinels = 100 * (like_t5 and "<extra_id_0>" not in self.tokens)
+            sentinels = 100 if like_t5 and "<extra_id_0>" not in self.tokens else 0
         self.tokens += [f"<extra_id_{i}>" for i in reversed(range(sentinels))]
         specials = {i for i in range(count) if self._library.is_control(i)}
         specials |= {i for i in range(count) if self._library.is_unknown(i)}
