@@ -6,7 +6,7 @@ import io
 import mmap
 import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ _CHUNK = 2**24  # bytes that are looked through at a time
 _BLANK_LINES = re.compile(rb"\n(?:[ \t\r]*\n)+")
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A whole split; pickles, so that worker processes can read."""
 
@@ -175,7 +176,7 @@ class Blocks(Places):
 class Documents(Blocks):
     """`*.txt`: documents that blank lines part; the line breaks within one stay."""
 
-    fields = ("text",)
+    fields: tuple[str, ...] = ("text",)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"text": self.read(index)}
@@ -184,7 +185,7 @@ class Documents(Blocks):
 class TaggedWords(Blocks):
     """`*.conll`: a word a line, its tag the last of the columns; a blank line ends a sentence."""
 
-    fields = ("words", "tags")
+    fields: tuple[str, ...] = ("words", "tags")
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -227,8 +228,8 @@ class TextFolder:
 
     def __init__(self, root: Path, classes: tuple[str, ...]):
         """Args: `classes` are the names of folders; () for documents without a class."""
-        self.fields = ("text", "label") if classes else ("text",)
-        self.names = {"label": classes} if classes else {}
+        self.fields: tuple[str, ...] = ("text", "label") if classes else ("text",)
+        self.names: dict[str, tuple[str, ...]] = {"label": classes} if classes else {}
         self.files = tuple(
             path for name in classes or (".",) for path in sorted((root / name).glob("*.txt"))
         )
@@ -251,7 +252,7 @@ class TextFolder:
 class Questions:
     """SQuAD's JSON, 1.1 or 2.0: a question an example; one without an answer has no answers."""
 
-    fields = ("id", "title", "question", "context", "answers")
+    fields: tuple[str, ...] = ("id", "title", "question", "context", "answers")
     names: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
 
     def __init__(self, path: Path):

@@ -5,7 +5,7 @@ Text is text: what is written like a special token in it, such as `[SEP]`, does 
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Cut(NamedTuple):
     spans: list[tuple[int, int]]
 
 
+@runtime_checkable
 class Pieces(Protocol):
     """What `Tokenizer` needs of a library."""
 
@@ -111,7 +112,7 @@ class SentencePieces:
         ends = [self._library.pad_id(), self._library.eos_id(), self._library.unk_id()]
         if sentinels is None:
             like_t5 = ends == [0, 1, 2] and self._library.bos_id() < 0
-            sentinels = 100 * (like_t5 and "<extra_id_0>" not in self.tokens)
+            sentinels = 100 if like_t5 and "<extra_id_0>" not in self.tokens else 0
         self.tokens += [f"<extra_id_{i}>" for i in reversed(range(sentinels))]
         specials = {i for i in range(count) if self._library.is_control(i)}
         specials |= {i for i in range(count) if self._library.is_unknown(i)}

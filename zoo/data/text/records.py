@@ -1,6 +1,6 @@
 """A split of text as dicts of fields, by index: of the user's files or of TFDS."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zoo.config import UserError
@@ -22,6 +22,17 @@ class Record(dict[str, Any]):
     def __init__(self, fields: dict[str, Any], where: str):
         super().__init__(fields)
         self.where = where
+
+    def text(self, field: str) -> str:
+        """A field that has to be text.
+
+        Raises:
+          UserError: it is missing, or something else.
+        """
+        value = self[field]
+        if not isinstance(value, str):
+            raise UserError(f"{self.where}: {field!r} is {type(value).__name__}, not text")
+        return value
 
     def __missing__(self, field: str) -> Any:
         raise _no_field(field, tuple(self), self.where)
@@ -138,9 +149,14 @@ def list_splits(data: TextData) -> tuple[str, ...]:
     return split_names(data_dir(data))
 
 
-def text_data(name: str, root: str | None) -> TextData:
-    """Enough of a config to open records."""
-    return TextData(name=name, dir=root, tokenizer="")
+def field_texts(data: TextData, splits: Sequence[str], fields: Sequence[str]) -> Iterator[str]:
+    """The texts of some fields of all examples, to learn a tokenizer from.
+
+    Raises:
+      UserError: as `open_records`, or a field is missing or no text.
+    """
+    opened = [open_records(data, split) for split in splits]
+    return (record.text(field) for records in opened for record in records for field in fields)
 
 
 def info(data: TextData) -> dict[str, Any]:

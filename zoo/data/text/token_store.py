@@ -167,9 +167,7 @@ def _batches(records: Records, field: str) -> Iterator[list[str]]:
     texts: list[str] = []
     chars = 0
     for record in records:
-        text = record[field]
-        if not isinstance(text, str):
-            raise UserError(f"{record.where}: {field!r} is {type(text).__name__}, not text")
+        text = record.text(field)
         texts.append(text)
         chars += len(text) + 64  # a piece of an empty text costs something too
         if chars > _AT_A_TIME:
