@@ -66,7 +66,7 @@ def test_cut_and_resumed_equals_uncut_bit_for_bit(uncut, tmp_path):
 
 def test_it_learns_and_evaluates_every_token_once(uncut):
     workdir, result = uncut
-    assert lines(workdir, "loss")[6] < lines(workdir, "loss")[1] - 0.5
+    assert lines(workdir, "loss")[6] < lines(workdir, "loss")[1] - 0.2
     metrics, tokenizer = result.metrics, load_tokenizer(tokenizer_dir("bpe"))
     documents = (text_dir() / "test.txt").read_text().split("\n\n")
     encoded = [tokenizer.encode(text.strip()) for text in documents]
