@@ -59,7 +59,7 @@ class Block(nnx.Module):
         return constrain(x, "batch", None, None)
 
 
-class MaskedLm(nnx.Module):
+class MaskedHead(nnx.Module):
     """What comes before the logits of masked tokens: Dense, GELU, norm; and the logits' bias."""
 
     def __init__(self, cfg: BertConfig, vocab_size: int, *, rngs: nnx.Rngs):
@@ -99,7 +99,7 @@ class Bert(nnx.Module):
         self.embed_norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
         self.blocks = stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, rngs=rngs)
         self.pooler = dense(D, "norm") if cfg.has_pooler else None
-        self.masked_lm = MaskedLm(cfg, cfg.vocab_size, rngs=rngs) if cfg.has_masked_lm else None
+        self.masked_lm = MaskedHead(cfg, cfg.vocab_size, rngs=rngs) if cfg.has_masked_lm else None
         self.next_sentence = dense(2, "classes") if cfg.head == "pretraining" else None
         self.head = dense(cfg.num_outputs, "classes") if cfg.num_outputs else None
 
