@@ -88,14 +88,15 @@ class Bert(nnx.Module):
         self.cfg = cfg
         D = cfg.width
 
-        def table(rows: int) -> nnx.Param | None:
-            return make_param(_init, (rows, D), (None, "norm"), rngs=rngs) if rows else None
+        def table(rows: int) -> nnx.Param:
+            return make_param(_init, (rows, D), (None, "norm"), rngs=rngs)
 
         def dense(out_size: int, axis: str) -> Dense:
             return Dense(D, out_size, axes=("embed", axis), kernel_init=_init, rngs=rngs)
 
         self.embed = Embedding(cfg.vocab_size, D, init=_init, rngs=rngs)
-        self.pos_embed, self.type_embed = table(cfg.max_length), table(cfg.num_types)
+        self.pos_embed = table(cfg.max_length)
+        self.type_embed = table(cfg.num_types) if cfg.num_types else None
         self.embed_norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
         self.blocks = stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, rngs=rngs)
         self.pooler = dense(D, "norm") if cfg.has_pooler else None
