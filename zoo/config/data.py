@@ -149,6 +149,9 @@ class QuestionData(TextData, frozen=True, tag_field="kind", tag="question_answer
     stride: Count = 128  # tokens from a window's beginning to the next one's
     max_question: Count = 64  # tokens of a question; the rest is cut
     max_answer: Count = 30  # tokens of a predicted answer
+    # None: every question has an answer, as in SQuAD 1.1. Else "" is the answer where [CLS] beats
+    # the best span by more than this, as in 2.0; 0 is a start, and evaluation says what was best.
+    null_threshold: float | None = None
 
 
 TextKind = LmData | MaskedData | SpanData | PairData | LabelledData | TagData | QuestionData

@@ -59,7 +59,7 @@ class Block(nnx.Module):
         return constrain(x, "batch", None, None)
 
 
-class MaskedLm(nnx.Module):
+class MaskedHead(nnx.Module):
     """What comes before the logits of masked tokens: Dense, GELU, norm; and the logits' bias."""
 
     def __init__(self, cfg: BertConfig, vocab_size: int, *, rngs: nnx.Rngs):
@@ -88,18 +88,19 @@ class Bert(nnx.Module):
         self.cfg = cfg
         D = cfg.width
 
-        def table(rows: int) -> nnx.Param | None:
-            return make_param(_init, (rows, D), (None, "norm"), rngs=rngs) if rows else None
+        def table(rows: int) -> nnx.Param:
+            return make_param(_init, (rows, D), (None, "norm"), rngs=rngs)
 
         def dense(out_size: int, axis: str) -> Dense:
             return Dense(D, out_size, axes=("embed", axis), kernel_init=_init, rngs=rngs)
 
         self.embed = Embedding(cfg.vocab_size, D, init=_init, rngs=rngs)
-        self.pos_embed, self.type_embed = table(cfg.max_length), table(cfg.num_types)
+        self.pos_embed = table(cfg.max_length)
+        self.type_embed = table(cfg.num_types) if cfg.num_types else None
         self.embed_norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
         self.blocks = stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, rngs=rngs)
         self.pooler = dense(D, "norm") if cfg.has_pooler else None
-        self.masked_lm = MaskedLm(cfg, cfg.vocab_size, rngs=rngs) if cfg.has_masked_lm else None
+        self.masked_lm = MaskedHead(cfg, cfg.vocab_size, rngs=rngs) if cfg.has_masked_lm else None
         self.next_sentence = dense(2, "classes") if cfg.head == "pretraining" else None
         self.head = dense(cfg.num_outputs, "classes") if cfg.num_outputs else None
 

@@ -10,7 +10,14 @@ from jaxtyping import Array
 
 from zoo.config import UserError
 from zoo.config.bert import BertConfig
-from zoo.config.data import ImageData, LmData
+from zoo.config.data import (
+    ImageData,
+    LabelledData,
+    LmData,
+    MaskedData,
+    QuestionData,
+    TagData,
+)
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
@@ -21,6 +28,10 @@ from zoo.sharding.rules import param_shardings
 from zoo.tasks.base import Task
 from zoo.tasks.causal_lm import CausalLM
 from zoo.tasks.classify import Classify
+from zoo.tasks.masked_lm import MaskedLm
+from zoo.tasks.question_answer import QuestionAnswer
+from zoo.tasks.text_classify import TextClassify
+from zoo.tasks.token_classify import TokenClassify
 
 Params = dict[str, Any]  # nested by module attribute, arrays at the leaves
 
@@ -32,6 +43,10 @@ _MODELS: dict[type, Callable[..., nnx.Module]] = {
 # kind of data -> (its task, the models that it is for)
 _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
     ImageData: (Classify.from_config, (ViTConfig,)),
+    MaskedData: (MaskedLm.from_config, (BertConfig,)),
+    LabelledData: (TextClassify.from_config, (BertConfig,)),
+    TagData: (TokenClassify.from_config, (BertConfig,)),
+    QuestionData: (QuestionAnswer.from_config, (BertConfig,)),
     LmData: (CausalLM.from_config, (DecoderConfig,)),
 }
 
