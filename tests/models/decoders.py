@@ -31,7 +31,13 @@ LM1B = {
     "head_bias": True,
     "init": "xavier",
 }
-LLAMA = {"num_kv_heads": 2, "rope_scaling": 4.0, "rope_original_length": 64, "tied": False}
+LLAMA = {
+    "num_kv_heads": 2,
+    "head_size": 16,
+    "rope_scaling": 4.0,
+    "rope_original_length": 64,
+    "tied": False,
+}
 QWEN = {"num_kv_heads": 2, "head_size": 6, "qk_norm": True}
 GEMMA = {
     "num_kv_heads": 1,
