@@ -58,8 +58,54 @@ def _packed(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
     }
 
 
+MASKED = 3  # tokens to guess in a row
+
+
+def _read(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """A text or two a row, then padding."""
+    at, length = np.arange(LENGTH)[None], rng.integers(6, LENGTH + 1, (size, 1))
+    return {
+        "tokens": _tokens(rng, size),
+        "type": (at >= length // 2).astype(np.int32),
+        "segment": (at < length).astype(np.int32),
+    }
+
+
+def _masked(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    count = rng.integers(1, MASKED + 1, (size, 1))
+    return {
+        **_read(rng, size),
+        "masked_positions": rng.integers(0, 6, (size, MASKED), np.int32),
+        "masked_targets": _tokens(rng, size, MASKED),
+        "mask": np.arange(MASKED)[None] < count,
+        "next_sentence": rng.integers(0, 2, size, np.int32),
+    }
+
+
+def _labelled(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    return {**_read(rng, size), "label": rng.integers(0, 3, size, np.int32)}
+
+
+def _tagged(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    read = _read(rng, size)
+    label = rng.integers(0, 3, (size, LENGTH), np.int32)
+    return {**read, "label": label, "mask": (read["segment"] > 0) & (label != 1)}
+
+
+def _asked(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    start = rng.integers(0, 4, size, np.int32)
+    return {**_read(rng, size), "start": start, "end": start + 1}
+
+
 _SIZES = {"width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2, "vocab_size": VOCAB}
 _TEXT = {"name": "text", "tokenizer": "none", "batch_size": 16, "length": LENGTH}
+
+
+def _bert(head: str, kind: str, batch: Callable[..., Any], **data: Any) -> Family:
+    classes = {"num_classes": 3} if head.endswith("classification") else {}
+    model = {**_SIZES, **classes, "family": "bert", "head": head, "max_length": LENGTH}
+    return Family({"model": model, "data": {**_TEXT, "kind": kind, **data}}, batch)
+
 
 FAMILIES: dict[str, Family] = {
     "decoder": Family(
@@ -70,4 +116,8 @@ FAMILIES: dict[str, Family] = {
         },
         _packed,
     ),
+    "bert": _bert("pretraining", "masked_lm", _masked, max_predictions=MASKED),
+    "text": _bert("classification", "text_classification", _labelled),
+    "tags": _bert("token_classification", "token_classification", _tagged),
+    "answers": _bert("question_answering", "question_answering", _asked, max_question=4),
 }
