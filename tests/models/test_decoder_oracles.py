@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.models.decoder_weights import load_theirs, to_theirs, torch
 from tests.models.decoders import (
@@ -11,10 +12,13 @@ from tests.models.decoders import (
     QWEN,
     apply,
     loss_and_grads,
+    make_keys,
+    make_model,
     make_params,
     make_tokens,
     small_config,
 )
+from zoo.inference.decoding import GREEDY, Writer
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 
@@ -50,3 +54,17 @@ def test_logits_loss_and_gradients(family, options):
     assert ours.keys() == expected.keys()
     for name, gradient in expected.items():
         close(ours[name], gradient)
+
+
+@pytest.mark.parametrize(("family", "options"), CASES.values(), ids=CASES)
+def test_the_likeliest_tokens_are_those_that_generate_writes(family, options):
+    cfg = small_config(**{**options, "max_length": 24})
+    params = make_params(cfg)
+    theirs = load_theirs(family, cfg, params)
+    prompts = np.asarray(make_tokens(3, 5)).tolist()
+    with torch.no_grad():
+        expected = theirs.generate(torch.tensor(prompts), max_new_tokens=12, do_sample=False)
+    graphdef, _ = nnx.split(make_model(cfg, params))
+    writer = Writer(graphdef, eos=(), max_length=24)
+    found = writer.write(params, prompts, max_tokens=12, keys=make_keys(3), sampling=GREEDY)
+    assert found == expected[:, 5:].tolist()
