@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 # Modules and tables, ours -> theirs; those of a layer have its number in the middle.
 ENCODER = {
-    "embed/table": "bert.embeddings.word_embeddings.weight",
+    "token_embed/table": "bert.embeddings.word_embeddings.weight",
     "pos_embed": "bert.embeddings.position_embeddings.weight",
     "type_embed": "bert.embeddings.token_type_embeddings.weight",
     "embed_norm": "bert.embeddings.LayerNorm",

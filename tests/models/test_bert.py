@@ -61,7 +61,7 @@ def test_parameter_paths_are_written_out():
         return {f"{name}/{leaf}" for name in names for leaf in ("scale", "bias")}
 
     attention = (f"blocks/attn/{name}" for name in ("q", "k", "v", "out"))
-    encoder = {"embed/table", "pos_embed", "type_embed"}
+    encoder = {"token_embed/table", "pos_embed", "type_embed"}
     encoder |= dense(*attention, "blocks/mlp/up", "blocks/mlp/down")
     encoder |= norm("embed_norm", "blocks/attn_norm", "blocks/mlp_norm")
     masked_lm = {*dense("masked_lm/dense"), *norm("masked_lm/norm"), "masked_lm/bias"}
@@ -169,7 +169,7 @@ def test_types_choose_rows_of_their_table():
     params, tokens = make_params(cfg), make_batch(2)["tokens"]
     types = jnp.broadcast_to(jnp.array([0, 1, 2, 2, 1, 0, 1, 2]), (2, 8))
     rows = jnp.take(params["type_embed"], types, axis=0)
-    expected = params["embed"]["table"][tokens] + params["pos_embed"][None, :8] + rows
+    expected = params["token_embed"]["table"][tokens] + params["pos_embed"][None, :8] + rows
     model = make_model(cfg, params)
     np.testing.assert_allclose(
         model._embed(tokens, types, None), model.embed_norm(expected), atol=1e-6
@@ -196,7 +196,7 @@ def test_masked_tokens_are_gathered_before_the_vocabulary():
     expected = jnp.take_along_axis(every, batch["masked_positions"][..., None], 1)
     np.testing.assert_allclose(some, expected, atol=1e-5)
     # The output layer is the embedding's table: a vector like a token's own scores it highest.
-    table = params["embed"]["table"]
+    table = params["token_embed"]["table"]
     scores = model.logits(100 * table) - params["masked_lm"]["bias"][None]
     np.testing.assert_allclose(scores, 100 * table @ table.T, rtol=1e-4)
 

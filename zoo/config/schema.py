@@ -32,7 +32,7 @@ class TaskConfig(Section, frozen=True):
 class OptimizerConfig(Section, frozen=True):
     """An optax optimizer, its schedule, and which parameter gets what."""
 
-    name: Literal["adamw", "adafactor", "lamb", "lion", "muon", "sgd"] = "adamw"
+    name: Literal["adamw", "adafactor", "bert_adamw", "lamb", "lion", "muon", "sgd"] = "adamw"
     # Keyword arguments of the optax function, such as b2 or mu_dtype.
     options: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3  # the peak

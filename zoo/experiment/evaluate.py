@@ -58,7 +58,7 @@ def check_classes(config: Config) -> None:
     """Raises a UserError where the data has another number of classes than the model."""
     known = getattr(config.model, "num_classes", None)
     for split in config.data.eval_splits.values() if known is not None else ():
-        count = len(open_rows(config.data, split, train=False).classes)
+        count = len(open_rows(config.data, split, train=False).classes) or 1  # regression has none
         if count != known:
             raise UserError(
                 f"{config.data.name} {split} has {count} classes, the checkpoint {known}: "

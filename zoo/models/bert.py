@@ -94,7 +94,7 @@ class Bert(nnx.Module):
         def dense(out_size: int, axis: str) -> Dense:
             return Dense(D, out_size, axes=("embed", axis), kernel_init=_init, rngs=rngs)
 
-        self.embed = Embedding(cfg.vocab_size, D, init=_init, rngs=rngs)
+        self.token_embed = Embedding(cfg.vocab_size, D, init=_init, rngs=rngs)
         self.pos_embed = table(cfg.max_length)
         self.type_embed = table(cfg.num_types) if cfg.num_types else None
         self.embed_norm = LayerNorm(D, epsilon=cfg.norm_epsilon, rngs=rngs)
@@ -150,7 +150,7 @@ class Bert(nnx.Module):
         position: Int[Array, "B T"] | None,
     ) -> Float[Array, "B T D"]:
         """norm(token + position + type)."""
-        x = self.embed(tokens, self.cfg.dtype)
+        x = self.token_embed(tokens, self.cfg.dtype)
         positions = self.pos_embed[...].astype(x.dtype)
         if position is None:
             x = x + positions[None, : x.shape[1]]
@@ -178,7 +178,7 @@ class Bert(nnx.Module):
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """float32 scores of every token of the vocabulary, from `masked_hidden`."""
         assert self.masked_lm is not None, f"head {self.cfg.head!r} predicts no masked tokens"
-        return self.embed.attend(x).astype(jnp.float32) + lift(
+        return self.token_embed.attend(x).astype(jnp.float32) + lift(
             self.masked_lm.bias, x.ndim, jnp.float32
         )
 

@@ -32,11 +32,6 @@ def bert_parts(config: Config, kind: type[D], head: str | None = None) -> tuple[
             f"config.model.head is {model.head!r}, but config.data.kind "
             f"{kind.__struct_config__.tag!r} needs {head!r}: set the one to fit the other"
         )
-    if data.length > model.max_length:
-        raise UserError(
-            f"config.data.length {data.length} is more than config.model.max_length "
-            f"{model.max_length}, the tokens that the model has positions for"
-        )
     return model, data
 
 

@@ -21,7 +21,7 @@ from zoo.config.data import QuestionData
 from zoo.config.schema import Config
 from zoo.data.base import Rows
 from zoo.tasks.base import Batch, Metrics, shares, softmax_only
-from zoo.tasks.bert_parts import bert_parts, encode, refuse_options, read_rows
+from zoo.tasks.bert_parts import bert_parts, encode, read_rows, refuse_options
 
 NUM_BEST = 20  # spans of a window that are kept
 _NEVER = -1e30

@@ -17,7 +17,7 @@ from zoo.config.data import LabelledData
 from zoo.config.schema import Config
 from zoo.data.base import Rows
 from zoo.tasks.base import Batch, Metrics, shares, softmax_only
-from zoo.tasks.bert_parts import bert_parts, encode, refuse_options, read_rows
+from zoo.tasks.bert_parts import bert_parts, encode, read_rows, refuse_options
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TextClassify:
 
     def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Some rows' part of the mean loss, and of the accuracy, of a prepared batch."""
-        logits = model.class_logits(encode(model, batch), keys=batch["keys"])
+        logits = model.class_logits(encode(model, batch), keys=batch.get("keys"))
         loss = jnp.sum(self._losses(logits, batch["label"], self.label_smoothing) * batch["weight"])
         if self.regression:
             return loss, {"loss": loss}
@@ -124,7 +124,8 @@ def correlations(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     if len(label) < 2 or np.ptp(label) == 0 or np.ptp(prediction) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
     label, prediction = label.astype(np.float64), prediction.astype(np.float64)
-    return {
-        "pearson": float(stats.pearsonr(label, prediction)[0]),
-        "spearman": float(stats.spearmanr(label, prediction)[0]),
+    found: dict[str, Any] = {
+        "pearson": stats.pearsonr(label, prediction),
+        "spearman": stats.spearmanr(label, prediction),
     }
+    return {name: float(result.statistic) for name, result in found.items()}

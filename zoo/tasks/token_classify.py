@@ -13,7 +13,7 @@ from zoo.config.data import TagData
 from zoo.config.schema import Config
 from zoo.data.base import Rows
 from zoo.tasks.base import Batch, Metrics, shares, softmax_only
-from zoo.tasks.bert_parts import bert_parts, encode, refuse_options, read_rows
+from zoo.tasks.bert_parts import bert_parts, encode, read_rows, refuse_options
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TokenClassify:
 
     def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Some rows' part of the mean loss and accuracy of a prepared batch."""
-        logits = model.token_logits(encode(model, batch), keys=batch["keys"])
+        logits = model.token_logits(encode(model, batch), keys=batch.get("keys"))
         losses = self._losses(logits, batch["label"], self.label_smoothing)
         loss = jnp.sum(losses * batch["weight"])
         correct = jnp.argmax(logits, -1) == batch["label"]

@@ -25,7 +25,8 @@ from zoo.training.checkpoint import (
 from zoo.training.paths import leaves_by_path, map_by_path
 from zoo.training.workdir import stored_tokenizer
 
-HEADS = ("head/",)  # paths of what stands on top of a model and is of one task
+# Paths of what stands on top of a model and is of one task.
+HEADS = ("head/", "pooler/", "masked_lm/", "next_sentence/")
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,13 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     there, here = leaves_by_path(_fit_positions(params, theirs, own)), leaves_by_path(fresh)
     bodies = ({k: v for k, v in flat.items() if not k.startswith(HEADS)} for flat in (there, here))
     check_same(path, *bodies)
-    anew = {n for n, leaf in here.items() if n not in there or there[n].shape != leaf.shape}
+    # A tagger's two classes are not the start and the end of an answer, though of one shape.
+    other = () if getattr(own, "head", None) == getattr(theirs, "head", None) else ("head/",)
+    kept = {n: leaf for n, leaf in there.items() if not n.startswith(other)}
+    anew = {n for n, leaf in here.items() if n not in kept or kept[n].shape != leaf.shape}
     if anew:
         heads = ", ".join(sorted({name.split("/")[0] for name in anew}))
-        print(f"zoo: {path} has no {heads} of this shape: it starts fresh", file=sys.stderr)
+        print(f"zoo: {path} has no {heads} of this kind: it starts fresh", file=sys.stderr)
 
     def take(name, leaf):
         return leaf if name in anew else jax.device_put(there[name], leaf.sharding)
