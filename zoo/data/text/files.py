@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from zoo.config import UserError
 
 _CHUNK = 2**24  # bytes that are looked through at a time
+_BLANK_CHARS = 8  # a line of more spaces than that is a line
 _BLANK_LINES = re.compile(rb"\n(?:[ \t\r]*\n)+")
 
 
@@ -90,9 +91,9 @@ class Lines(Places):
         starts = np.concatenate([[0], stops[:-1] + 1])
         self._numbers = np.arange(1, len(stops) + 1)
         if not blank:
-            some = stops - starts > 1  # one character may be Windows' carriage return
-            for i in np.flatnonzero(stops - starts == 1):
-                some[i] = self._buffer[starts[i]] not in b" \t\r"
+            some = stops > starts
+            for i in np.flatnonzero(some & (stops - starts <= _BLANK_CHARS)):
+                some[i] = bool(self._buffer[starts[i] : stops[i]].strip(b" \r"))
             starts, stops, self._numbers = starts[some], stops[some], self._numbers[some]
         self._starts, self._stops = starts, stops
 

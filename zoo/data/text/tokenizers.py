@@ -5,6 +5,7 @@ import itertools
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 import msgspec
 import numpy as np
@@ -102,12 +103,12 @@ class Tokenizer:
         begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
         return ids, (np.searchsorted(begins, starts, side="right") - 1).astype(np.int32)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Text; special tokens are left out."""
         kept = [int(number) for number in ids]
         return self._library.join([n for n in kept if n not in self._library.specials])
 
-    def token(self, number: int) -> str:
+    def token(self, number: SupportsIndex) -> str:
         """How a number is written in the vocabulary; "" where the vocabulary has a hole."""
         return self._library.tokens[number] or ""
 
@@ -135,7 +136,7 @@ class StreamDecoder:
         self._ids: list[int] = []  # since a token before the last that was given out
         self._given = 0  # of these
 
-    def add(self, number: int) -> str:
+    def add(self, number: SupportsIndex) -> str:
         """The text that a token makes whole; "" if it takes more tokens."""
         if number in self._tokenizer._library.specials:
             return ""
