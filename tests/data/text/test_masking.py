@@ -7,7 +7,7 @@ from tests.texts import Stored, Trios, numbered, real, sentences
 from zoo.config import UserError
 from zoo.config.data import MaskedData
 from zoo.data.text.chunks import chunk_sentences, chunk_tokens
-from zoo.data.text.masking import MaskedRows
+from zoo.data.text.masking import MaskedRows, whole_words
 
 LINES = [sentences(n, seed) for seed, n in enumerate([12, 1, 30, 7, 0, 45, 2])]
 VOCABULARY = Trios(" ".join(line for document in LINES for line in document))
@@ -111,9 +111,9 @@ def test_b_follows_a_in_its_document_or_comes_from_another(short_rate):
 
 
 def test_half_of_the_rows_have_a_random_next_text():
-    lines = [sentences(20, seed) for seed in range(8)]
-    documents = Stored([[VOCABULARY.encode(line) for line in some] for some in lines])
-    drawn = draws(rows_of(documents=documents, length=128), times=60)
+    # No row of these is of one sentence, which none could follow.
+    documents = Stored([[np.full(5, 40, np.int32)] * 40] * 8)
+    drawn = draws(rows_of(documents=documents), times=100)
     count = sum(row["next_sentence"] for row in drawn)
     assert abs(count - len(drawn) / 2) < 4 * np.sqrt(len(drawn) / 4)
 
@@ -220,6 +220,18 @@ def test_whole_words_are_masked_whole(data):
     assert parts
     counts = [row["mask"].sum() for row in draws(rows) if row["segment"].sum() == 48]
     assert np.mean(counts) > 13.5  # of 14: a word that would pass the limit is passed over
+
+
+def test_a_word_that_was_cut_at_its_beginning_is_a_word():
+    vocabulary = Trios("apples yesterday")
+    apples, yesterday = vocabulary.encode("apples"), vocabulary.encode("yesterday")
+    tokens = np.concatenate([apples, [vocabulary.sep], yesterday[1:], apples]).astype(np.int32)
+    places = np.flatnonzero(tokens != vocabulary.sep)
+    found = {
+        tuple(whole_words(tokens, places, vocabulary.word_starts, 2, np.random.default_rng(s)))
+        for s in range(40)
+    }
+    assert found == {(0, 1), (3, 4), (5, 6)}
 
 
 def test_masks_are_drawn_anew_unless_they_are_static():

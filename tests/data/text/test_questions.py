@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.texts import Examples, Stored, Trios, real, sentences
+from tests.texts import WORDS, Examples, Stored, Trios, real, sentences
 from zoo.config import UserError
 from zoo.config.data import QuestionData
 from zoo.data.text.questions import QuestionRows, best_span
@@ -34,7 +34,7 @@ QUESTIONS = [
     {"question": "a", "context": CONTEXTS[3], "answers": {"text": [], "answer_start": []}},
     {"question": "the cat", "context": CONTEXTS[4], "answers": answered(CONTEXTS[4], 60, 61)},
 ]
-VOCABULARY = Trios(" ".join([q["question"] for q in QUESTIONS] + CONTEXTS))
+VOCABULARY = Trios(" ".join([q["question"] for q in QUESTIONS] + CONTEXTS + WORDS))
 
 
 def rows_of(questions=QUESTIONS, **changes):
@@ -110,6 +110,15 @@ def test_spans_map_back_to_the_very_answer():
     assert [found[i] for i in range(5)] == [set(rows.answers(i)) for i in range(5)]
     assert found[3] == set()
     assert rows.question_id(2) == "q2"
+
+
+def test_an_answer_may_begin_and_end_within_a_word():
+    context = "the greenhouses stood"
+    for text, found in (("enhouses", "enhouses"), ("green", "greenh")):
+        answers = {"text": [text], "answer_start": [context.index(text)]}
+        rows = rows_of([{"question": "a", "context": context, "answers": answers}])
+        row = rows.make(0, RNG)
+        assert rows.context_span(0, row["start"], row["end"]) == found
 
 
 def test_a_window_without_all_of_the_answer_points_to_cls():
