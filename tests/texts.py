@@ -6,7 +6,7 @@ import numpy as np
 
 NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>")
 SENTINELS = 30
-WORDS = "a be the cat stood under apples yesterday greenhouses".split()
+WORDS = ["a", "be", "the", "cat", "stood", "under", "apples", "yesterday", "greenhouses"]
 
 
 class Trios:
@@ -70,6 +70,13 @@ class Stored:
     def __getitem__(self, index: int):
         return self.documents[index]
 
+    def read(self, index: int, start: int, stop: int) -> np.ndarray:
+        return self.documents[index][start:stop]
+
+    def sentence_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        lengths = [len(sentence) for document in self.documents for sentence in document]
+        return np.array(lengths, np.int64), np.array([len(d) for d in self.documents], np.int64)
+
 
 class Examples(list):
     """Records in memory."""
@@ -81,9 +88,7 @@ class Examples(list):
 def numbered(lengths, start: int = 100) -> Stored:
     """Documents of so many tokens, no two of which are the same."""
     ends = start + np.cumsum(lengths)
-    return Stored(
-        [np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, lengths, strict=True)]
-    )
+    return Stored([np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, lengths, strict=True)])
 
 
 def sentences(count: int, seed: int = 0, words: int = 9) -> list[str]:

@@ -20,7 +20,7 @@ def first_fit(source, target, rooms, window):
             slot = min(open_rows, key=lambda r: r[1] + r[2])
             slot[:] = [-1, *rooms]
         if slot[0] < 0:
-            slot[0] = len({row for row in rows})
+            slot[0] = len(set(rows))
         slot[1] -= s
         slot[2] -= t
         rows.append(slot[0])

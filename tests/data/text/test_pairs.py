@@ -47,9 +47,7 @@ def pairs_in(rows):
 
 def whole(keep=lambda s, t: True, cut=(1000, 1000)):
     texts = zip(numbered(SOURCE), numbered(TARGET, start=10_000), strict=True)
-    return [
-        (s[: cut[0]].tolist(), t[: cut[1]].tolist()) for s, t in texts if keep(len(s), len(t))
-    ]
+    return [(s[: cut[0]].tolist(), t[: cut[1]].tolist()) for s, t in texts if keep(len(s), len(t))]
 
 
 def test_training_leaves_out_what_is_too_long():
@@ -58,7 +56,9 @@ def test_training_leaves_out_what_is_too_long():
     # What a row is made of is still known.
     texts = numbered(SOURCE)
     row = rows.make(20, RNG)
-    assert row["source"][: len(texts[rows.pairs(20)[0]])].tolist() == texts[rows.pairs(20)[0]].tolist()
+    assert (
+        row["source"][: len(texts[rows.pairs(20)[0]])].tolist() == texts[rows.pairs(20)[0]].tolist()
+    )
     assert rows.describe(20) == f"test[{rows.pairs(20)[0]}]"
 
 

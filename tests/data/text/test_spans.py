@@ -38,7 +38,11 @@ def put_together(row):
 
 def test_lengths_are_those_that_t5_states():
     raw = raw_length(512, 0.15, 3.0)
-    assert (raw, noise_of(raw, 0.15, 3.0).source, noise_of(raw, 0.15, 3.0).target) == (568, 512, 114)
+    assert (raw, noise_of(raw, 0.15, 3.0).source, noise_of(raw, 0.15, 3.0).target) == (
+        568,
+        512,
+        114,
+    )
 
 
 def test_at_a_rate_of_a_half_targets_are_no_longer_than_inputs():

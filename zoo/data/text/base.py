@@ -39,13 +39,19 @@ class Vocabulary(Protocol):
 
 @runtime_checkable
 class Documents(Protocol):
-    """One field of a split, in tokens and without special ones; its sentences apart, or not."""
+    """One field of a split in tokens, without special ones: what `TokenStore` does."""
 
     lengths: Int64[np.ndarray, " N"]  # tokens
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+    def read(self, index: int, start: int, stop: int) -> Tokens: ...
+
+    def sentence_lengths(
+        self,
+    ) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " N"]]: ...
 
 
 @runtime_checkable
@@ -59,14 +65,20 @@ class Examples(Protocol):
     def describe(self, index: int) -> str: ...
 
 
-def require(vocabulary: Vocabulary, kind: str, *names: str) -> None:
-    """Raises a UserError where a special token that a kind of data needs is not there."""
-    missing = [f"[{name.upper()}]" for name in names if getattr(vocabulary, name) is None]
+def require(vocabulary: Vocabulary, kind: str, *names: str) -> list[int]:
+    """The numbers of special tokens that a kind of data needs.
+
+    Raises:
+      UserError: the tokenizer does not have one of them.
+    """
+    found = {name: getattr(vocabulary, name) for name in names}
+    missing = [f"[{name.upper()}]" for name, number in found.items() if number is None]
     if missing:
         raise UserError(
             f"data.kind {kind!r} needs {' and '.join(missing)}, which the tokenizer does not have: "
             "set data.tokenizer to one that was made for it"
         )
+    return list(found.values())
 
 
 def fixed_order(count: int) -> Int64[np.ndarray, " count"]:

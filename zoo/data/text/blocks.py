@@ -47,11 +47,11 @@ class BlockRows:
         self._byte_lengths = np.asarray(vocabulary.byte_lengths)
         self._pad = vocabulary.pad or 0
         self.shapes = {
-            **{k: ((length,), np.int32) for k in ("tokens", "targets", "segment", "position")},
+            **dict.fromkeys(("tokens", "targets", "segment", "position"), ((length,), np.int32)),
             "mask": ((length,), np.bool_),
             "num_bytes": ((), np.int32),
         }
-        # A row's last target is the next one's first token, so that none is missed or counted twice.
+        # A row's last target is the next one's first token: none is missed or counted twice.
         full, rest = divmod(len(self._text) - 1, length)
         self._count = max(full, 1) if train else full + (rest > 0)
 

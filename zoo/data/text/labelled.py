@@ -76,7 +76,7 @@ class LabelledRows:
         return {**row, "label": self._label(index)}
 
     def _label(self, index: int) -> int | float:
-        label = self._records[index].get("label")
+        label = self._records[index]["label"]
         if not self._data.regression:
             return find_class(label, self._numbers, self.describe(index))
         try:

@@ -57,7 +57,7 @@ class Frame(NamedTuple):
 
     def shapes(self) -> dict:
         """Of what it makes."""
-        return {name: ((self.length,), np.int32) for name in ("tokens", "type", "segment")}
+        return dict.fromkeys(("tokens", "type", "segment"), ((self.length,), np.int32))
 
 
 def make_frame(vocabulary: Vocabulary, length: int, kind: str) -> Frame:
@@ -67,9 +67,7 @@ def make_frame(vocabulary: Vocabulary, length: int, kind: str) -> Frame:
       UserError: the tokenizer has no [CLS], [SEP] or [PAD].
     """
     require(vocabulary, kind, "cls", "sep", "pad")
-    cls, sep, pad = vocabulary.cls, vocabulary.sep, vocabulary.pad
-    assert cls is not None and sep is not None and pad is not None
-    return Frame(length, cls, sep, pad)
+    return Frame(length, *require(vocabulary, kind, "cls", "sep", "pad"))
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

@@ -112,16 +112,17 @@ class MaskedRows:
     classes = ()
     repeats = 1
 
-    def __init__(self, documents: Documents, vocabulary: Vocabulary, data: MaskedData, *, name: str):
-        require(vocabulary, "masked_lm", "mask")
+    def __init__(
+        self, documents: Documents, vocabulary: Vocabulary, data: MaskedData, *, name: str
+    ):
+        (mask,) = require(vocabulary, "masked_lm", "mask")
         self._frame = make_frame(vocabulary, data.length, "masked_lm")
         self._room = self._frame.room(1 + data.next_sentence)
         if self._room < 2:
             raise UserError(f"data.length is {data.length}: special tokens leave too few to mask")
         word_starts = np.asarray(vocabulary.word_starts) if data.whole_words else None
-        assert vocabulary.mask is not None
         self._masking = Masking(
-            data.mask_rate, data.max_predictions, vocabulary.mask, vocabulary.size, word_starts
+            data.mask_rate, data.max_predictions, mask, vocabulary.size, word_starts
         )
         self._documents, self._data, self._name = documents, data, name
         if data.next_sentence:
@@ -182,7 +183,7 @@ class MaskedRows:
             length = int(rng.integers(min(2, stop - start), stop - start + 1))
             start += int(rng.integers(0, stop - start - length + 1))
             stop = start + length
-        return self._frame(self._documents[document][start:stop])
+        return self._frame(self._documents.read(document, start, stop))
 
     def _pair(self, document: int, start: int, stop: int, rng: np.random.Generator) -> Row:
         """[CLS] A [SEP] B [SEP], and whether B is what follows."""
@@ -216,9 +217,9 @@ def sentence_lengths(
     documents: Documents,
 ) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " D"]]:
     """Tokens of all sentences that have any, and how many of these each document has."""
-    found = [[len(s) for s in documents[i] if len(s)] for i in range(len(documents))]
-    lengths = np.array([length for document in found for length in document], np.int64)
-    return lengths, np.array([len(document) for document in found], np.int64)
+    lengths, counts = documents.sentence_lengths()
+    document = np.repeat(np.arange(len(counts)), counts)[lengths > 0]
+    return lengths[lengths > 0], np.bincount(document, minlength=len(counts))
 
 
 def _reach(sentences: list[Tokens], target: int) -> int:

@@ -58,10 +58,10 @@ class PairRows:
         name: str,
         train: bool,
     ):
-        require(vocabulary, "seq2seq", "eos")
         self._texts, self._name = (source, target), name
         self._prefix = encode_prefix(vocabulary, data.prefix)
-        self._end, self._pad = np.array([vocabulary.eos], np.int32), vocabulary.pad or 0
+        self._end = np.array(require(vocabulary, "seq2seq", "eos"), np.int32)
+        self._pad = vocabulary.pad or 0
         self._rooms = data.length, data.target_length
         if len(self._prefix) >= data.length:
             raise UserError(

@@ -67,7 +67,7 @@ class QuestionRows:
         self.shapes = {
             **self._frame.shapes(),
             "mask": (tokens[0], np.bool_),
-            **{name: ((), np.int32) for name in ("start", "end", "example")},
+            **dict.fromkeys(("start", "end", "example"), ((), np.int32)),
         }
 
     def _plan(self, data: QuestionData) -> Int64[np.ndarray, "3 N"]:
@@ -149,7 +149,7 @@ class QuestionRows:
             return ""
         context = self._records[example]["context"]
         _, starts, ends = self._vocabulary.encode_offsets(context)
-        return context[starts[first] : ends[last]].strip()  # some tokens begin with a space
+        return context[starts[first] : ends[last]]
 
     def answers(self, example: int) -> tuple[str, ...]:
         """What people answered; () where the context does not say."""
@@ -161,12 +161,10 @@ class QuestionRows:
 
 
 def read_answers(record: dict[str, Any]) -> list[Answer]:
-    """The answers of an example: a list of dicts as in SQuAD's files, or a dict of lists."""
-    answers = record.get("answers") or []
-    if isinstance(answers, dict):
-        starts = answers.get("answer_start", answers.get("start", ()))
-        return [Answer(str(t), int(s)) for t, s in zip(answers["text"], starts, strict=True)]
-    return [Answer(a["text"], int(a.get("answer_start", a.get("start")))) for a in answers]
+    """The answers of an example, of which there may be none."""
+    answers = record["answers"]
+    pairs = zip(answers["text"], answers["answer_start"], strict=True)
+    return [Answer(str(text), int(start)) for text, start in pairs]
 
 
 def best_span(

@@ -52,7 +52,9 @@ class RunningText:
     def _read_document(self, i: int, start: int, stop: int) -> Int32[np.ndarray, " _"]:
         begin, end = int(self._starts[i]), int(self._starts[i + 1])
         low, high = max(start, begin) - begin, min(stop, end) - begin
-        text, ahead = self._documents[int(self._order[i])], len(self._before)
-        if low >= ahead and high <= ahead + len(text):
-            return text[low - ahead : high - ahead]
-        return np.concatenate([self._before, text, self._after])[low:high]
+        ahead, behind = len(self._before), end - begin - len(self._after)
+        text = self._documents.read(
+            int(self._order[i]), max(low - ahead, 0), min(high, behind) - ahead
+        )
+        before, after = self._before[low:high], self._after[: max(high - behind, 0)]
+        return np.concatenate([before, text, after]) if len(before) or len(after) else text

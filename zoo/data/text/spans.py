@@ -102,10 +102,16 @@ class SpanRows:
     repeats = 1
 
     def __init__(
-        self, documents: Documents, vocabulary: Vocabulary, data: SpanData, *, name: str, train: bool
+        self,
+        documents: Documents,
+        vocabulary: Vocabulary,
+        data: SpanData,
+        *,
+        name: str,
+        train: bool,
     ):
-        require(vocabulary, "span_corruption", "eos")
-        self._eos, self._pad = vocabulary.eos, vocabulary.pad or 0
+        (self._eos,) = require(vocabulary, "span_corruption", "eos")
+        self._pad = vocabulary.pad or 0
         self._sentinels = np.array(vocabulary.sentinels, np.int32)
         self._rate, self._mean_span, self._name = data.mask_rate, data.mean_span, name
         self._raw = raw_length(data.length, data.mask_rate, data.mean_span)

@@ -19,7 +19,7 @@ def open_tag_rows(data: TagData, split: str, *, train: bool) -> "TagRows":
       UserError: as `open_records`; a tokenizer without [CLS], [SEP] or [PAD].
     """
     records = open_records(data, split)
-    classes = label_names(open_records(data, data.train_split), data)
+    classes = label_names(open_records(data, data.train_split), data, "tags")
     return TagRows(records, load_tokenizer(data.tokenizer), data.length, classes=classes)
 
 

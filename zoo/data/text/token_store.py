@@ -61,6 +61,16 @@ class TokenStore:
             return found
         return np.split(found, bounds[1:-1] - bounds[0]) if last > first else []
 
+    def read(self, index: int, start: int, stop: int) -> Ids:
+        """Tokens [start, stop) of a document, and no others from the disk."""
+        first = int(self._starts[self._documents[index]])
+        stop = min(stop, int(self.lengths[index]))
+        return self._tokens[first + start : first + stop].astype(np.int32)
+
+    def sentence_lengths(self) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " N"]]:
+        """Tokens of each sentence, document after document, and each document's sentences."""
+        return np.diff(self._starts), np.diff(self._documents)
+
 
 def open_tokens(
     data: TextData, split: str, field: str, tokenizer: Tokenizer, *, sentences: bool = False

@@ -4,9 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 
-def windows(
-    starts_word: Bool[np.ndarray, " T"], room: int, stride: int
-) -> list[tuple[int, int]]:
+def windows(starts_word: Bool[np.ndarray, " T"], room: int, stride: int) -> list[tuple[int, int]]:
     """Stretches [start, stop) of T tokens that cover them all, `room` long or less.
 
     Each begins `stride` after the one before, or at a word's beginning shortly before that, and
