@@ -29,7 +29,12 @@ def losses(config, batches, num_devices=8):
     return np.array(found)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+# Heads of one body: they differ in little more than the loss, and compile for long.
+SLOW = ("text", "tags", "answers")
+PARAMS = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def family(request):
     """A family, its batches, and its losses on one device."""
     chosen = FAMILIES[request.param]

@@ -8,8 +8,8 @@ from zoo.config import UserError
 from zoo.config.data import LabelledData
 from zoo.config.load import nearest
 from zoo.data.base import Row
-from zoo.data.text.base import Documents, Examples, Vocabulary
-from zoo.data.text.layout import longest_first, make_frame
+from zoo.data.text.base import Documents, Examples, Tokens, Vocabulary
+from zoo.data.text.layout import Frame, longest_first, make_frame
 from zoo.data.text.records import label_names, open_records
 from zoo.data.text.token_store import open_tokens
 from zoo.data.text.tokenizers import load_tokenizer
@@ -48,8 +48,7 @@ class LabelledRows:
         self.classes = classes
         self._texts, self._records, self._data = texts, records, data
         self._frame = make_frame(vocabulary, data.length, "text_classification")
-        self._room = self._frame.room(len(texts))
-        if self._room < len(texts):
+        if self._frame.room(len(texts)) < len(texts):
             raise UserError(f"data.length is {data.length}: special tokens leave no room for text")
         self._numbers = number_of(classes)
         dtype = np.float32 if data.regression else np.int32
@@ -67,12 +66,7 @@ class LabelledRows:
         Raises:
           UserError: a label that is not there, no number, or none of the training split's.
         """
-        first, *second = (texts[index] for texts in self._texts)
-        if second:
-            lengths = longest_first(len(first), len(second[0]), self._room)
-            row = self._frame(first[: lengths[0]], second[0][: lengths[1]])
-        else:
-            row = self._frame(first[: self._room])
+        row = cut_to_frame(self._frame, *(texts[index] for texts in self._texts))
         return {**row, "label": self._label(index)}
 
     def _label(self, index: int) -> int | float:
@@ -89,6 +83,14 @@ class LabelledRows:
                 "needs one; for classes set data.regression=False"
             )
         return number
+
+
+def cut_to_frame(frame: Frame, first: Tokens, second: Tokens | None = None) -> Row:
+    """One text or two in a frame; what is too long is cut at its end, the longer one first."""
+    if second is None:
+        return frame(first[: frame.room(1)])
+    lengths = longest_first(len(first), len(second), frame.room(2))
+    return frame(first[: lengths[0]], second[: lengths[1]])
 
 
 def number_of(classes: tuple[str, ...]) -> dict[str, int]:
