@@ -114,6 +114,18 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     json_flag(sub)
 
+    sub = command("fill-mask", run_fill_mask, "guess the words behind [MASK] in texts")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="with [MASK] where a word is missing")
+    sub.add_argument("--top", type=positive, default=5, help="words to show for each (5)")
+    json_flag(sub)
+
+    sub = command("classify-text", run_classify_text, "classify texts, or pairs of texts")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
+    sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
+    json_flag(sub)
+
     sub = command(
         "bench", run_bench, "measure a config: the step alone, the input alone, both together"
     )
@@ -212,6 +224,43 @@ def run_predict(args: argparse.Namespace) -> None:
     found = [{"image": path, "top": model.predict(path, top=args.top)} for path in args.images]
     lines = [
         f"{one['image']}: " + ", ".join(f"{t['class']} {t['probability']:.1%}" for t in one["top"])
+        for one in found
+    ]
+    show(found, lines, args.json)
+
+
+def run_fill_mask(args: argparse.Namespace) -> None:
+    """zoo fill-mask."""
+    from zoo.inference.bert import load_filler
+
+    filler = load_filler(args.weights or args.workdir)
+    found = [{"given": text, **filler.fill(text, top=args.top)} for text in args.texts]
+    lines = []
+    for one in found:
+        lines.append(one["text"])
+        lines += [
+            "  " + ", ".join(f"{t['token']} {t['probability']:.1%}" for t in mask)
+            for mask in one["masks"]
+        ]
+    show(found, lines, args.json)
+
+
+def run_classify_text(args: argparse.Namespace) -> None:
+    """zoo classify-text."""
+    from zoo.inference.bert import load_text_classifier
+
+    model = load_text_classifier(args.weights or args.workdir)
+    found = [
+        {"texts": texts, **model.classify(*texts, top=args.top)}
+        for texts in model.group(args.texts)
+    ]
+    lines = [
+        f"{' | '.join(one['texts'])}: "
+        + (
+            f"{one['score']:.4g}"
+            if "score" in one
+            else ", ".join(f"{t['class']} {t['probability']:.1%}" for t in one["top"])
+        )
         for one in found
     ]
     show(found, lines, args.json)

@@ -89,6 +89,17 @@ class TextClassifier:
 
         self._logits = jax.jit(classify)
 
+    def group(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Texts as they stand on a command line, one at a time or two by two.
+
+        Raises:
+          UserError: an odd number where two belong together.
+        """
+        step = 2 if self._data.pair else 1
+        if len(texts) % step:
+            raise UserError(f"the model compares two texts: give an even number, not {len(texts)}")
+        return [tuple(texts[i : i + step]) for i in range(0, len(texts), step)]
+
     def classify(self, text: str, pair: str | None = None, *, top: int = 5) -> dict[str, Any]:
         """The likeliest classes of a text: `top`, of `class` and `probability`; or its `score`.
 
@@ -120,15 +131,3 @@ def load_filler(path: str | Path) -> MaskFiller:
 def load_text_classifier(path: str | Path) -> TextClassifier:
     """A model for `classify`; raises as `open_text_model`."""
     return TextClassifier(open_text_model(path, (LabelledData,), "classifies texts"))
-
-
-def pairs_of(texts: Sequence[str], pair: bool) -> list[tuple[str, ...]]:
-    """Texts as they stand on a command line, one at a time or two by two.
-
-    Raises:
-      UserError: an odd number where two belong together.
-    """
-    if pair and len(texts) % 2:
-        raise UserError(f"the model compares two texts: give an even number, not {len(texts)}")
-    step = 2 if pair else 1
-    return [tuple(texts[i : i + step]) for i in range(0, len(texts), step)]
