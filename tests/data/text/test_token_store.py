@@ -96,7 +96,7 @@ def test_a_blank_document_keeps_its_place(data, tokenizer, tmp_path):
 
 def test_batches_do_not_show(data, tokenizer, monkeypatch):
     whole = open_tokens(data, "train", "text", tokenizer, sentences=True)
-    monkeypatch.setattr(token_store, "_AT_A_TIME", 1)
+    monkeypatch.setattr(token_store, "_AT_A_TIME", 100)  # two documents
     monkeypatch.setattr(token_store, "_FORMAT", -1)
     parts = open_tokens(data, "train", "text", tokenizer, sentences=True)
     assert parts.root != whole.root
@@ -125,7 +125,7 @@ def test_whatever_changes_the_tokens_makes_them_anew(data, tokenizer, tmp_path):
     ]
     os.utime(path, (1, 1))
     roots.append(open_tokens(data, "train", "text", tokenizer).root)
-    path.write_text("another")
+    path.write_text("\n\n".join([*DOCUMENTS[:3], "another"]))
     os.utime(path, (1, 1))
     roots.append(open_tokens(data, "train", "text", tokenizer).root)
     assert len(set(roots)) == 7
