@@ -75,8 +75,8 @@ class LabelledRows:
         if not self._data.regression:
             return find_class(label, self._numbers, self.describe(index))
         try:
-            number = float("nan" if label is None else label)
-        except ValueError:
+            number = float(label)
+        except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
             raise UserError(
