@@ -8,7 +8,7 @@ import pytest
 from tests.texts import WORDS, Examples, Stored, Trios, real, sentences
 from zoo.config import UserError
 from zoo.config.data import QuestionData
-from zoo.data.text.questions import QuestionRows, best_span
+from zoo.data.text.questions import QuestionRows
 from zoo.data.text.windows import windows
 
 DATA = QuestionData(name="squad", tokenizer="none", length=40, stride=12, max_question=8)
@@ -157,21 +157,6 @@ def test_long_questions_are_cut():
 
 def test_a_smaller_stride_makes_more_windows():
     assert len(rows_of(stride=4)) > len(rows_of(stride=12)) > len(rows_of(length=80))
-
-
-@pytest.mark.parametrize("size", [1, 3, 30])
-def test_the_likeliest_span_is_that_of_a_search(size):
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        start, end, mask = *rng.normal(size=(2, 12)), rng.random(12) < 0.7
-        pairs = [(i, j) for i in range(12) for j in range(i, min(i + size, 12))]
-        pairs = [(i, j) for i, j in pairs if mask[i] and mask[j]]
-        expected = max(pairs, key=lambda pair: start[pair[0]] + end[pair[1]])
-        *found, score = best_span(start, end, mask, size)
-        assert tuple(found) == expected
-        assert score == pytest.approx(start[expected[0]] + end[expected[1]])
-    with pytest.raises(ValueError, match="no token"):
-        best_span(start, end, np.zeros(12, bool), size)
 
 
 def test_what_cannot_work_is_named():

@@ -1,6 +1,7 @@
 """Rows for classifying texts, or pairs of texts, and for scoring them by a number."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -70,12 +71,12 @@ class LabelledRows:
         return {**row, "label": self._label(index)}
 
     def _label(self, index: int) -> int | float:
-        label = self._records[index]["label"]
+        label: Any = self._records[index]["label"]
         if not self._data.regression:
             return find_class(label, self._numbers, self.describe(index))
         try:
-            number = float("nan" if label is None else label)
-        except ValueError:
+            number = float(label)
+        except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
             raise UserError(

@@ -164,8 +164,9 @@ class MaskedRows:
         """One row; `rng` draws the texts and the masks, unless the masking is static."""
         if self._data.masking == "static":
             rng = ExampleRng(_STATIC).at(index)
-        chunk = [int(part[index]) for part in self._chunks]
-        row = self._pair(*chunk, rng) if self._data.next_sentence else self._text(*chunk, rng)
+        document, start, stop = (int(part[index]) for part in self._chunks)
+        draw = self._pair if self._data.next_sentence else self._text
+        row = draw(document, start, stop, rng)
         tokens, total = row["tokens"], int(row["segment"].sum())
         maskable = row["segment"] == 1
         maskable[[0, total - 1]] = False

@@ -1,5 +1,7 @@
 """Rows for sequence-to-sequence models: a source and its target, or several such pairs."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int32, Int64
 
@@ -69,7 +71,7 @@ class PairRows:
                 f"{data.length}: set a longer data.length"
             )
         self._order, self._bounds = self._plan(data, train=train)
-        self.shapes = {
+        self.shapes: dict[str, tuple[tuple[int, ...], Any]] = {
             f"{side}{what}": ((room,), np.int32)
             for side, room in zip(("source", "target"), self._rooms, strict=True)
             for what in ("", "_segment", "_position")
@@ -94,8 +96,8 @@ class PairRows:
         if not (train and data.pack):
             return pairs, np.arange(len(pairs) + 1)
         pairs = pairs[fixed_order(len(pairs))]
-        rooms = np.array(self._rooms)
-        rows = pack_pairs(*np.minimum(lengths[:, pairs], rooms[:, None]), *self._rooms)
+        source, target = np.minimum(lengths[:, pairs], np.array(self._rooms)[:, None])
+        rows = pack_pairs(source, target, *self._rooms)
         counts = np.bincount(rows)
         bounds = np.concatenate([[0], np.cumsum(counts)])
         return pairs[np.argsort(rows, kind="stable")], bounds

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Int64
 
 from zoo.config import UserError
 from zoo.config.data import QuestionData
@@ -165,30 +165,3 @@ def read_answers(record: dict[str, Any]) -> list[Answer]:
     answers = record["answers"]
     pairs = zip(answers["text"], answers["answer_start"], strict=True)
     return [Answer(str(text), int(start)) for text, start in pairs]
-
-
-def best_span(
-    start: Float[np.ndarray, " T"],
-    end: Float[np.ndarray, " T"],
-    mask: Bool[np.ndarray, " T"],
-    max_answer: int,
-) -> tuple[int, int, float]:
-    """The likeliest answer of a window: first and last token, and the sum of their logits.
-
-    Args:
-      start: logits of the first token.
-      end: logits of the last token.
-      mask: tokens that may be in an answer.
-      max_answer: tokens that it may have.
-
-    Raises:
-      ValueError: no token may be in an answer.
-    """
-    if not mask.any():
-        raise ValueError("no token may be in an answer")
-    size = min(max_answer, len(start))
-    first = np.where(mask, start, -np.inf)
-    last = np.concatenate([np.where(mask, end, -np.inf), np.full(size - 1, -np.inf)])
-    scores = first[:, None] + np.lib.stride_tricks.sliding_window_view(last, size)
-    at, more = np.unravel_index(int(scores.argmax()), scores.shape)
-    return int(at), int(at + more), float(scores[at, more])
