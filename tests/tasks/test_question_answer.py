@@ -132,6 +132,7 @@ def test_scores_of_a_split():
     found = with_null.summarize(RESULTS, FakeQuestions(*gold))
     expected = {"f1": 100, "exact_match": 100, "loss": 2, "questions": 2}
     assert found == pytest.approx({**expected, "best_f1": 100, "best_threshold": -4})
+    assert set(with_null.metric_names) <= set(found)
 
 
 @pytest.mark.parametrize(

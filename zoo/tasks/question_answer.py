@@ -47,8 +47,6 @@ class QuestionAnswer:
     max_answer: int  # tokens
     null_threshold: float | None  # None: every question has an answer
 
-    metric_names = ("f1", "exact_match", "loss")
-
     @classmethod
     def from_config(cls, config: Config) -> "QuestionAnswer":
         """The task of a config."""
@@ -56,6 +54,12 @@ class QuestionAnswer:
         _, data = bert_parts(config, QuestionData, "question_answering")
         refuse_options(config, "label_smoothing", "z_loss")
         return cls(data.max_answer, data.null_threshold)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of an evaluation."""
+        names = ("f1", "exact_match", "loss")
+        return names if self.null_threshold is None else (*names, "best_f1")
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Adds each window's share of the batch.
