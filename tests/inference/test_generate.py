@@ -120,8 +120,10 @@ def test_what_does_not_fit_is_refused(model, monkeypatch):
 
 def test_only_a_language_model_writes(monkeypatch):
     found = SimpleNamespace(config=tiny_config())
-    monkeypatch.setattr("zoo.inference.generate.open_weights", lambda path: found)
-    with pytest.raises(UserError, match="here holds a model of family 'vit': only 'decoder'"):
+    monkeypatch.setattr("zoo.inference.opening.open_weights", lambda path: found)
+    with pytest.raises(
+        UserError, match="here was trained on 'images': only a model of 'lm' writes texts on"
+    ):
         load("here")
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from zoo.config import UserError
+from zoo.config.data import LmData
 from zoo.config.decoder import DecoderConfig
-from zoo.config.schema import Config, MeshConfig
+from zoo.config.schema import Config
 from zoo.data.text.tokenizers import Tokenizer
 from zoo.inference.decoding import PLAIN, Sampling, Writer
-from zoo.sharding.mesh import make_mesh
+from zoo.inference.opening import open_text_model
 from zoo.tasks.build import Params, abstract_model
-from zoo.training.weights import open_weights
 
 
 class LanguageModel:
@@ -109,7 +110,7 @@ class LanguageModel:
 
 def _keys(seed: int, texts: Sequence[str]) -> jax.Array:
     key = jax.random.key(seed)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jax.numpy.arange(len(texts)))
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(texts)))
 
 
 def load(path: str | Path) -> LanguageModel:
@@ -118,13 +119,5 @@ def load(path: str | Path) -> LanguageModel:
     Raises:
       UserError: there is no checkpoint, it cannot be read, or it is of another kind of model.
     """
-    weights = open_weights(path)
-    if not isinstance(weights.config.model, DecoderConfig):
-        family = weights.config.model.__struct_config__.tag
-        raise UserError(f"{path} holds a model of family {family!r}: only 'decoder' writes text on")
-    if weights.tokenizer is None:
-        raise UserError(
-            f"{path} has no tokenizer beside its checkpoints: copy all of the run's directory"
-        )
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    return LanguageModel(weights.config, weights.tokenizer, weights.load(mesh))
+    found = open_text_model(path, (LmData,), "writes texts on")
+    return LanguageModel(found.config, found.tokenizer, found.params)
