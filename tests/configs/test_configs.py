@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from zoo.config import ConfigError, load_config
+from zoo.config.data import ImageData
 from zoo.config.duration import Clock
 from zoo.config.load import CONFIG_DIR
 from zoo.config.vit import num_params
@@ -91,11 +92,12 @@ def module_of(path):
 
 
 FILES = sorted(CONFIG_DIR.glob("*.py"))
-CASES = [
+ALL_CASES = [
     f"{path.stem}:{arg}" if arg else path.stem
     for path in FILES
     for arg in getattr(module_of(path), "ARGS", ()) or (None,)
 ]
+CASES = [case for case in ALL_CASES if isinstance(load_config(case).data, ImageData)]
 
 
 def filled(case):
