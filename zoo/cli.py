@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import itertools
 import json
 import logging
 import os
@@ -124,6 +125,20 @@ def make_parser() -> argparse.ArgumentParser:
     model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
+    json_flag(sub)
+
+    sub = command("generate", run_generate, "write texts on, with a language model")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="what to go on from")
+    sub.add_argument(
+        "--max-tokens", type=positive, default=64, help="at most so many new ones (64)"
+    )
+    group = sub.add_mutually_exclusive_group()
+    group.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    group.add_argument("--temperature", type=float, default=1.0, help="below 1 is less random (1)")
+    sub.add_argument("--top-k", type=int, default=0, help="of the likeliest K tokens only")
+    sub.add_argument("--top-p", type=float, default=1.0, help="of the likeliest with this much")
+    sub.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
     json_flag(sub)
 
     sub = command(
@@ -264,6 +279,22 @@ def run_classify_text(args: argparse.Namespace) -> None:
         for one in found
     ]
     show(found, lines, args.json)
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    """zoo generate."""
+    from zoo.inference.decoding import Sampling
+    from zoo.inference.generate import load
+
+    sampling = Sampling(0.0 if args.greedy else args.temperature, args.top_k, args.top_p)
+    options = {"max_tokens": args.max_tokens, "sampling": sampling, "seed": args.seed}
+    model = load(args.weights or args.workdir)
+    if len(args.texts) == 1 and not args.json:
+        for piece in itertools.chain(args.texts, model.stream(args.texts[0], **options), ["\n"]):
+            print(piece, end="", flush=True)
+        return
+    found = model.generate(args.texts, **options)
+    show(found, [one["prompt"] + one["text"] for one in found], args.json)
 
 
 def run_bench(args: argparse.Namespace) -> None:

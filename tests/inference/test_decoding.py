@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.models.decoders import GEMMA, GPT2, LLAMA, apply, make_model, make_params, small_config
+from zoo.config import UserError
 from zoo.inference import decoding
 from zoo.inference.decoding import GREEDY, Sampling, Writer, sample
 
@@ -112,22 +113,22 @@ def test_a_learned_table_is_used_to_its_end():
     cfg = small_config(**GPT2)
     params = make_params(cfg)
     assert cfg.max_length == 12
-    found = write(make_writer(cfg, params), params, [[1, 2, 3, 4, 5], [6]], max_tokens=7)
+    found = write(make_writer(cfg, params), params, [[1, 2, 3, 4, 5], [6]], max_tokens=9)
+    # Each row ends where it is full, whatever its neighbours have room for.
     assert found[0] == without_cache(cfg, params, [1, 2, 3, 4, 5], 7)
+    assert found[1] == without_cache(cfg, params, [6], 9)
+    with pytest.raises(UserError, match="a prompt has 12 tokens, and the model takes 12"):
+        write(make_writer(cfg, params), params, [[1] * 12])
 
 
 @pytest.mark.parametrize(
     ("prompts", "max_tokens", "message"),
-    [
-        ([[1], []], 4, "prompt 1 is empty"),
-        ([[1]], 0, "max_tokens 0 is not 1 or more"),
-        ([[1] * 9], 4, "9 tokens and 4 new ones are more than the 12"),
-    ],
+    [([[1], []], 4, "a prompt is empty"), ([[1]], 0, "max_tokens 0 is not 1 or more")],
 )
 def test_impossible_prompts_are_refused(llama, prompts, max_tokens, message):
-    cfg, params, _ = llama
-    with pytest.raises(ValueError, match=message):
-        write(make_writer(cfg, params, max_length=12), params, prompts, max_tokens=max_tokens)
+    _, params, writer = llama
+    with pytest.raises(UserError, match=message):
+        write(writer, params, prompts, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_impossible_prompts_are_refused(llama, prompts, max_tokens, message):
     ],
 )
 def test_impossible_ways_of_sampling_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Sampling(**options)
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from zoo.config import UserError
+
 BUCKET = 64  # prompts are padded to a multiple of it
 
 
@@ -31,7 +33,7 @@ class Sampling:
         sampling, Holtzman 2019, arXiv 1904.09751).
 
     Raises:
-      ValueError: one of them is out of its range.
+      UserError: one of them is out of its range.
     """
 
     temperature: float = 1.0
@@ -40,14 +42,14 @@ class Sampling:
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature {self.temperature} is not 0 or more")
+            raise UserError(f"temperature {self.temperature} is not 0 or more")
         if self.top_k < 0:
-            raise ValueError(f"top_k {self.top_k} is not 0 or more")
+            raise UserError(f"top_k {self.top_k} is not 0 or more")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p {self.top_p} is not in (0, 1]")
+            raise UserError(f"top_p {self.top_p} is not in (0, 1]")
 
 
-GREEDY = Sampling(temperature=0.0)
+PLAIN, GREEDY = Sampling(), Sampling(temperature=0.0)
 
 
 def sample(
@@ -81,7 +83,7 @@ class Rows:
     Attributes:
       token: the last token.
       index: its place in its row.
-      done: it, or one before it, ended the row.
+      done: the row has ended; it is kept as it is.
       keys: one a row; a token is drawn with its row's key and its place, so that neither the other
         rows nor padding matter.
     """
@@ -93,16 +95,18 @@ class Rows:
 
 
 class Writer:
-    """A decoder's compiled programs.
-
-    Attributes:
-      max_length: tokens of the longest row that the model takes, prompt included; None: any.
-    """
+    """A decoder's compiled programs."""
 
     def __init__(self, graphdef: nnx.GraphDef, *, eos: Sequence[int], max_length: int | None):
-        """`graphdef`: of a model with `init_cache`, `decode` and `logits`; `eos`: ends a row."""
-        self.max_length = max_length
-        self._programs = (graphdef, tuple(eos))
+        """Compiles nothing yet.
+
+        Args:
+          graphdef: of a model with `init_cache`, `decode` and `logits`.
+          eos: tokens that end a row.
+          max_length: tokens of a row, prompt included, that end it too; None: any number.
+        """
+        self._max_length = max_length
+        self._programs = (graphdef, tuple(eos), max_length)
 
     def write(
         self,
@@ -153,16 +157,16 @@ class Writer:
         keys: Key[Array, " B"],
         sampling: Sampling,
     ) -> tuple[Rows, Any]:
-        lengths = [len(prompt) for prompt in prompts]
         if max_tokens < 1:
-            raise ValueError(f"max_tokens {max_tokens} is not 1 or more")
+            raise UserError(f"max_tokens {max_tokens} is not 1 or more")
+        lengths = [len(prompt) for prompt in prompts]
         if min(lengths) < 1:
-            raise ValueError(f"prompt {lengths.index(0)} is empty: give at least one token")
-        room = self.max_length or math.inf
-        if max(lengths) + max_tokens > room:
-            raise ValueError(
-                f"a prompt of {max(lengths)} tokens and {max_tokens} new ones are more than the "
-                f"{room} that the model takes"
+            raise UserError("a prompt is empty: give at least one token")
+        room = self._max_length or math.inf
+        if max(lengths) >= room:
+            raise UserError(
+                f"a prompt has {max(lengths)} tokens, and the model takes {room} with what it "
+                "writes: give a shorter one"
             )
         padded = -(-max(lengths) // BUCKET) * BUCKET
         # The last token is never read, so it takes no place.
@@ -182,36 +186,41 @@ def _choose(
     keys: Key[Array, " B"],
     sampling: Sampling,
     eos: tuple[int, ...],
+    max_length: int | None,
 ) -> Rows:
     """Chooses the token at `index`; `hidden` is of the one before it."""
     own = jax.vmap(jax.random.fold_in)(keys, index)
     token = sample(model.logits(hidden), own, sampling)
-    ends = jnp.isin(token, jnp.asarray(eos, jnp.int32))
-    return Rows(token, index, done | ends, keys)
+    done = done | jnp.isin(token, jnp.asarray(eos, jnp.int32))
+    if max_length is not None:
+        done = done | (index + 1 >= max_length)
+    return Rows(token, index, done, keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _prefill(graphdef, eos, sampling, cache_length, params, tokens, length, keys):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _prefill(graphdef, eos, max_length, sampling, cache_length, params, tokens, length, keys):
     model = nnx.merge(graphdef, params)
     B, T = tokens.shape
     cache = model.init_cache(B, cache_length)
     hidden, cache = model.decode(tokens, cache, jnp.broadcast_to(jnp.arange(T)[None], (B, T)))
     last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], 1)[:, 0]
-    return _choose(model, last, length, jnp.zeros(B, bool), keys, sampling, eos), cache
+    done = jnp.zeros(B, bool)
+    return _choose(model, last, length, done, keys, sampling, eos, max_length), cache
 
 
-def _step(graphdef, eos, sampling, params, cache, rows: Rows):
+def _step(graphdef, eos, max_length, sampling, params, cache, rows: Rows):
     model = nnx.merge(graphdef, params)
     hidden, cache = model.decode(rows.token[:, None], cache, rows.index[:, None])
-    chosen = _choose(model, hidden[:, 0], rows.index + 1, rows.done, rows.keys, sampling, eos)
-    return chosen, cache
+    index = rows.index + ~rows.done  # the place of a row that has ended lies in the cache
+    how = (sampling, eos, max_length)
+    return _choose(model, hidden[:, 0], index, rows.done, rows.keys, *how), cache
 
 
-_advance = jax.jit(_step, static_argnums=(0, 1, 2), donate_argnums=4)
+_advance = jax.jit(_step, static_argnums=(0, 1, 2, 3), donate_argnums=5)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
-def _finish(graphdef, eos, sampling, max_tokens, params, cache, rows: Rows):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=6)
+def _finish(graphdef, eos, max_length, sampling, max_tokens, params, cache, rows: Rows):
     """All new tokens [B, max_tokens], how many of each row count [B], and the cache.
 
     The cache is returned for its room to be used again: else there would be two of it.
@@ -226,7 +235,7 @@ def _finish(graphdef, eos, sampling, max_tokens, params, cache, rows: Rows):
     def write(carry):
         i, rows, cache, tokens, count = carry
         count = count + ~rows.done
-        rows, cache = _step(graphdef, eos, sampling, params, cache, rows)
+        rows, cache = _step(graphdef, eos, max_length, sampling, params, cache, rows)
         return i + 1, rows, cache, tokens.at[:, i].set(rows.token), count
 
     carry = (jnp.int32(1), rows, cache, tokens, jnp.ones(B, jnp.int32))
