@@ -20,9 +20,11 @@ from zoo.config.data import (
 )
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.models.bert import Bert
 from zoo.models.decoder import Decoder
+from zoo.models.transformer import Transformer
 from zoo.models.vit import ViT
 from zoo.sharding.rules import param_shardings
 from zoo.tasks.base import Task
@@ -39,6 +41,7 @@ _MODELS: dict[type, Callable[..., nnx.Module]] = {
     ViTConfig: ViT,
     BertConfig: Bert,
     DecoderConfig: Decoder,
+    TransformerConfig: Transformer,
 }
 # kind of data -> (its task, the models that it is for)
 _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
