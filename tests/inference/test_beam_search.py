@@ -79,9 +79,10 @@ def plain_search(table, *, beams, alpha, length):
             for token, more in enumerate(log_probs(table, tokens))
         ]
         grown.sort(key=lambda one: -one[1])
-        ends = lambda tokens: tokens[-1] == EOS or n == length
-        done += [tokens for tokens, _ in grown[:beams] if ends(tokens)]
-        alive = [one for one in grown if not ends(one[0])][:beams]
+        ended = [tokens[-1] == EOS or n == length for tokens, _ in grown]
+        pairs = list(zip(grown, ended, strict=True))
+        done += [tokens for (tokens, _), end in pairs[:beams] if end]
+        alive = [one for one, end in pairs if not end][:beams]
     done = [(score(table, tokens, alpha), tokens) for tokens in done]
     return sorted(done, reverse=True)[:beams]
 
