@@ -15,7 +15,9 @@ from zoo.config.data import (
     LabelledData,
     LmData,
     MaskedData,
+    PairData,
     QuestionData,
+    SpanData,
     TagData,
 )
 from zoo.config.decoder import DecoderConfig
@@ -32,6 +34,7 @@ from zoo.tasks.causal_lm import CausalLM
 from zoo.tasks.classify import Classify
 from zoo.tasks.masked_lm import MaskedLm
 from zoo.tasks.question_answer import QuestionAnswer
+from zoo.tasks.seq2seq import Seq2Seq
 from zoo.tasks.text_classify import TextClassify
 from zoo.tasks.token_classify import TokenClassify
 
@@ -51,6 +54,8 @@ _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
     TagData: (TokenClassify.from_config, (BertConfig,)),
     QuestionData: (QuestionAnswer.from_config, (BertConfig,)),
     LmData: (CausalLM.from_config, (DecoderConfig,)),
+    PairData: (Seq2Seq.from_config, (TransformerConfig,)),
+    SpanData: (Seq2Seq.from_config, (TransformerConfig,)),
 }
 
 
