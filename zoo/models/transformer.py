@@ -104,9 +104,10 @@ class Block(nnx.Module):
             return self.attn(y, kv=kv, mask=mask, bias=bias, **drop)[0]
 
         x = add(constrain(x, "batch", None, None), self.attn_norm, attend, 1)
-        if self.cross_attn is not None:
+        cross = self.cross_attn
+        if cross is not None:
             drop = {"keys": fold_in(keys, 2), "rate": attention_rate}
-            look = lambda y: self.cross_attn(y, kv=cross_kv, mask=cross_mask, **drop)[0]
+            look = lambda y: cross(y, kv=cross_kv, mask=cross_mask, **drop)[0]
             x = add(x, self.cross_norm, look, 3)
         return add(x, self.mlp_norm, lambda y: self.mlp(y, keys=fold_in(keys, 4), rate=mlp_rate), 5)
 
