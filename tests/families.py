@@ -82,6 +82,23 @@ def _masked(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
     }
 
 
+def _pairs(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """Two pairs a row, packed."""
+    sides = {"source": _packed(rng, size), "target": _packed(rng, size)}
+    made: dict[str, np.ndarray] = {"mask": sides["target"]["mask"]}
+    for side, row in sides.items():
+        made |= {side: row["tokens"], f"{side}_segment": row["segment"]}
+        made[f"{side}_position"] = row["position"]
+    return made
+
+
+def _spans(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    read = {side: _read(rng, size) for side in ("source", "target")}
+    tokens = {side: row["tokens"] for side, row in read.items()}
+    segment = {f"{side}_segment": row["segment"] for side, row in read.items()}
+    return {**tokens, **segment, "mask": segment["target_segment"] > 0}
+
+
 def _labelled(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
     return {**_read(rng, size), "label": rng.integers(0, 3, size, np.int32)}
 
@@ -115,6 +132,22 @@ FAMILIES: dict[str, Family] = {
             "task": {"label_smoothing": 0.1, "z_loss": 1e-3},
         },
         _packed,
+    ),
+    "pairs": Family(
+        {
+            "model": {**_SIZES, "family": "transformer", "dropout": 0.1},
+            "data": {**_TEXT, "kind": "seq2seq", "target_length": LENGTH},
+            "task": {"label_smoothing": 0.1},
+        },
+        _pairs,
+    ),
+    "spans": Family(
+        {
+            "model": {**_SIZES, "family": "transformer", "position": "relative", "norm": "rms"},
+            "data": {**_TEXT, "kind": "span_corruption"},
+            "task": {"z_loss": 1e-3},
+        },
+        _spans,
     ),
     "bert": _bert("pretraining", "masked_lm", _masked, max_predictions=MASKED),
     "text": _bert("classification", "text_classification", _labelled),

@@ -91,6 +91,10 @@ def make_parser() -> argparse.ArgumentParser:
     def json_flag(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="print JSON")
 
+    def average_flag(sub: argparse.ArgumentParser) -> None:
+        text = "use the mean of this checkpoint and those before it, N in all"
+        sub.add_argument("--average", type=positive, default=1, metavar="N", help=text)
+
     sub = command("list", run_list, "models, configs and datasets that there are")
     sub.add_argument("what", nargs="?", choices=("models", "configs", "datasets"))
     json_flag(sub)
@@ -107,6 +111,10 @@ def make_parser() -> argparse.ArgumentParser:
     model_flags(sub)
     sub.add_argument("--knn", type=positive, metavar="K", help="also k-NN on frozen features")
     sub.add_argument("--probe", action="store_true", help="also a linear probe on frozen features")
+    for score in ("bleu", "chrf", "rouge"):
+        text = f"also {score} of texts by beam search, 4 beams, alpha 0.6"
+        sub.add_argument(f"--{score}", action="store_true", help=text)
+    average_flag(sub)
     json_flag(sub)
 
     sub = command("predict", run_predict, "classify images")
@@ -139,6 +147,14 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--top-k", type=int, default=0, help="of the likeliest K tokens only")
     sub.add_argument("--top-p", type=float, default=1.0, help="of the likeliest with this much")
     sub.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
+    json_flag(sub)
+
+    sub = command("translate", run_translate, "texts by a sequence-to-sequence model")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="or -, for lines from stdin")
+    sub.add_argument("--beam", type=positive, default=4, help="sequences searched at once (4)")
+    sub.add_argument("--alpha", type=float, default=0.6, help="of the length penalty (0.6)")
+    average_flag(sub)
     json_flag(sub)
 
     sub = command(
@@ -226,7 +242,12 @@ def run_eval(args: argparse.Namespace) -> None:
     from zoo.experiment.evaluate import evaluate_weights
 
     metrics = evaluate_weights(
-        args.weights or args.workdir, config, neighbours=args.knn, probe=args.probe
+        args.weights or args.workdir,
+        config,
+        neighbours=args.knn,
+        probe=args.probe,
+        average=args.average,
+        scores=tuple(score for score in ("bleu", "chrf", "rouge") if getattr(args, score)),
     )
     show(metrics, [f"{name:<28} {exact(value)}" for name, value in metrics.items()], args.json)
 
@@ -295,6 +316,17 @@ def run_generate(args: argparse.Namespace) -> None:
         return
     found = model.generate(args.texts, **options)
     show(found, [one["prompt"] + one["text"] for one in found], args.json)
+
+
+def run_translate(args: argparse.Namespace) -> None:
+    """zoo translate."""
+    from zoo.inference.translate import load_translator
+
+    path = args.weights or args.workdir
+    model = load_translator(path, beams=args.beam, alpha=args.alpha, average=args.average)
+    given = ([line.rstrip("\n") for line in sys.stdin] if t == "-" else [t] for t in args.texts)
+    found = model.translate([text for texts in given for text in texts])
+    show(found, [one["target"] for one in found], args.json)
 
 
 def run_bench(args: argparse.Namespace) -> None:

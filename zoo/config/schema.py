@@ -13,6 +13,7 @@ from zoo.config.base import Section
 from zoo.config.bert import BertConfig
 from zoo.config.data import Amount, AnyData, Count, Probability
 from zoo.config.decoder import DecoderConfig
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 
 # An ordered table (path pattern, value): the first pattern that matches a parameter's path wins.
@@ -61,7 +62,7 @@ class MeshConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     """One experiment: `zoo train --config FILE` needs nothing else."""
 
-    model: ViTConfig | BertConfig | DecoderConfig
+    model: ViTConfig | BertConfig | DecoderConfig | TransformerConfig
     data: AnyData
     task: TaskConfig = TaskConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -1,10 +1,11 @@
 """How large a config's model is, and how much work a row of its data; imports no jax."""
 
-from zoo.config import bert, decoder, vit
+from zoo.config import bert, decoder, transformer, vit
 from zoo.config.bert import BertConfig
 from zoo.config.data import MaskedData, TextData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 
 
@@ -17,6 +18,8 @@ def num_params(config: Config) -> int:
             return bert.num_params(config.model)
         case DecoderConfig():
             return decoder.num_params(config.model)
+        case TransformerConfig():
+            return transformer.num_params(config.model)
 
 
 def row_macs(config: Config) -> int:
@@ -31,6 +34,8 @@ def row_macs(config: Config) -> int:
     if isinstance(model, BertConfig):
         masked = data.max_predictions if isinstance(data, MaskedData) else 0
         return bert.macs(model, data.length, masked)
+    if isinstance(model, TransformerConfig):
+        return transformer.macs(model, data.length, getattr(data, "target_length", data.length))
     return decoder.macs(model, data.length)
 
 

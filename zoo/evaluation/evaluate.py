@@ -46,15 +46,20 @@ def eval_batch_size(config: Config) -> int:
     return config.data.eval_batch_size or config.data.batch_size
 
 
-def make_evaluator(config: Config, mesh: Mesh | None = None) -> Evaluator:
+def make_evaluator(
+    config: Config, mesh: Mesh | None = None, *, task: Task | None = None
+) -> Evaluator:
     """Compiles nothing yet: the first batch does.
+
+    Args:
+      task: default: that of the config's kind of data.
 
     Raises:
       UserError: the evaluation batch does not divide over the devices.
     """
     mesh = mesh or make_mesh(config.mesh)
     check_divides("eval_batch_size", eval_batch_size(config), mesh)
-    task = make_task(config)
+    task = task or make_task(config)
     graphdef, _ = abstract_model(config)
 
     def predict(params, batch):

@@ -5,13 +5,20 @@ from zoo.config.schema import Config
 from zoo.data.rows import open_rows
 from zoo.evaluation.evaluate import evaluate, make_evaluator
 from zoo.evaluation.features import extract_features, knn_accuracy, probe_accuracy
+from zoo.inference.text_scores import TextScorer
 from zoo.sharding.mesh import make_mesh
 from zoo.training.weights import open_weights
 
 
 def evaluate_weights(
-    path: str, config: Config | None, *, neighbours: int | None = None, probe: bool = False
-) -> dict[str, float | int]:
+    path: str,
+    config: Config | None,
+    *,
+    neighbours: int | None = None,
+    probe: bool = False,
+    average: int = 1,
+    scores: tuple[str, ...] = (),
+) -> dict[str, float | int | str]:
     """Evaluates weights on every evaluation split.
 
     Args:
@@ -19,6 +26,8 @@ def evaluate_weights(
       config: whose data and evaluation to use; default the one that the weights were trained by.
       neighbours: k of a k-NN classifier on frozen features, if wanted.
       probe: whether to fit a linear probe on frozen features.
+      average: use the mean of so many checkpoints, up to this one.
+      scores: of generated texts, of SCORES.
 
     Raises:
       UserError: no checkpoint, another model, another number of classes.
@@ -26,13 +35,18 @@ def evaluate_weights(
     weights = open_weights(path)
     config = weights.config if config is None else fill_model(config, weights.config)
     mesh = make_mesh(config.mesh)
-    params = weights.load(mesh, config)
+    params = weights.load(mesh, config, average=average)
     check_classes(config)
     evaluator = make_evaluator(config, mesh)
-    metrics: dict[str, float | int] = {"step": weights.step}
+    metrics: dict[str, float | int | str] = {"step": weights.step}
     for name, split in config.data.eval_splits.items():
         found = evaluate(evaluator, params, config.data, split).metrics
         metrics |= {f"{name}/{key}": value for key, value in found.items()}
+    if scores:
+        scorer = TextScorer(config, mesh, scores=scores)
+        for name, split in config.data.eval_splits.items():
+            found = scorer.score(params, split)
+            metrics |= {f"{name}/{key}": value for key, value in found.items()}
     if neighbours or probe:
         train = extract_features(config, mesh, params, config.data.train_split)
         for name, split in config.data.eval_splits.items():

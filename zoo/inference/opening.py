@@ -22,12 +22,15 @@ class TextModel(NamedTuple):
     params: Params
 
 
-def open_text_model(path: str | Path, kinds: tuple[type, ...], purpose: str) -> TextModel:
+def open_text_model(
+    path: str | Path, kinds: tuple[type, ...], purpose: str, *, average: int = 1
+) -> TextModel:
     """A trained model from a workdir (its best checkpoint) or from `WORKDIR/checkpoints/STEP`.
 
     Args:
       kinds: of data that it may have been trained on.
       purpose: what only such a model does, for the complaint.
+      average: use the mean of so many checkpoints, as `Weights.load` does.
 
     Raises:
       UserError: there is no checkpoint, it cannot be read, or it is of another kind of model.
@@ -44,4 +47,5 @@ def open_text_model(path: str | Path, kinds: tuple[type, ...], purpose: str) -> 
             f"{path} has no tokenizer beside its checkpoints: copy all of the run's directory"
         )
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    return TextModel(weights.config, weights.classes, weights.tokenizer, weights.load(mesh))
+    params = weights.load(mesh, average=average)
+    return TextModel(weights.config, weights.classes, weights.tokenizer, params)

@@ -178,7 +178,7 @@ class Decoder(nnx.Module):
         cfg = self.cfg
         self._check_length(length)
         shape = (cfg.depth, batch_size, length, cfg.num_kv_heads, cfg.head_size)
-        return Cache(*(_pin(jnp.zeros(shape, cfg.dtype)) for _ in range(2)))
+        return Cache.empty(shape, cfg.dtype)
 
     def decode(
         self, tokens: Int[Array, "B T"], cache: "Cache", index: Int[Array, "B T"]
@@ -281,6 +281,11 @@ class Cache:
 
     k: Float[Array, "L B S K H"]
     v: Float[Array, "L B S K H"]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: Any) -> "Cache":
+        """Room for keys and values of this shape each."""
+        return cls(*(_pin(jnp.zeros(shape, dtype)) for _ in range(2)))
 
     def write(self, kv: KeysValues, layer: Int[Array, ""], index: Int[Array, "B T"]) -> "Cache":
         """Puts a layer's keys and values [B, T, K, H] at their places."""

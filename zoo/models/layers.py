@@ -134,6 +134,7 @@ class Attention(nnx.Module):
         scale: float | None = None,
         kernel: str = "xla",
         kernel_init: Initializer,
+        q_init: Initializer | None = None,
         out_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
@@ -146,7 +147,7 @@ class Attention(nnx.Module):
           make_norm: head size -> a norm of each query and key (QK-norm); None: without.
           scale: of the scores; default head_size^-0.5.
           kernel: "auto" or "xla", as in `attention`.
-          out_init: of the output projection; default kernel_init.
+          q_init, out_init: of the queries' and the output projection; default kernel_init.
         """
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads or num_heads
         self.kernel, self.scale = kernel, scale
@@ -156,7 +157,8 @@ class Attention(nnx.Module):
         q_width, kv_width = self.num_heads * head_size, self.num_kv_heads * head_size
         # Three kernels rather than one: a joint one would be initialised for an output of 3 D,
         # which is sqrt(1/2) too small, and its output would have to be split again.
-        self.q = Dense(width, q_width, axes=("embed", heads), **init)
+        q_init = q_init or kernel_init
+        self.q = Dense(width, q_width, axes=("embed", heads), **{**init, "kernel_init": q_init})
         self.k = Dense(width, kv_width, axes=("embed", heads), **init)
         self.v = Dense(width, kv_width, axes=("embed", heads), **init)
         init["kernel_init"] = out_init or kernel_init

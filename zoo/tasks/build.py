@@ -15,14 +15,18 @@ from zoo.config.data import (
     LabelledData,
     LmData,
     MaskedData,
+    PairData,
     QuestionData,
+    SpanData,
     TagData,
 )
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.models.bert import Bert
 from zoo.models.decoder import Decoder
+from zoo.models.transformer import Transformer
 from zoo.models.vit import ViT
 from zoo.sharding.rules import param_shardings
 from zoo.tasks.base import Task
@@ -30,6 +34,7 @@ from zoo.tasks.causal_lm import CausalLM
 from zoo.tasks.classify import Classify
 from zoo.tasks.masked_lm import MaskedLm
 from zoo.tasks.question_answer import QuestionAnswer
+from zoo.tasks.seq2seq import Seq2Seq
 from zoo.tasks.text_classify import TextClassify
 from zoo.tasks.token_classify import TokenClassify
 
@@ -39,6 +44,7 @@ _MODELS: dict[type, Callable[..., nnx.Module]] = {
     ViTConfig: ViT,
     BertConfig: Bert,
     DecoderConfig: Decoder,
+    TransformerConfig: Transformer,
 }
 # kind of data -> (its task, the models that it is for)
 _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
@@ -48,6 +54,8 @@ _TASKS: dict[type, tuple[Callable[[Config], Task], tuple[type, ...]]] = {
     TagData: (TokenClassify.from_config, (BertConfig,)),
     QuestionData: (QuestionAnswer.from_config, (BertConfig,)),
     LmData: (CausalLM.from_config, (DecoderConfig,)),
+    PairData: (Seq2Seq.from_config, (TransformerConfig,)),
+    SpanData: (Seq2Seq.from_config, (TransformerConfig,)),
 }
 
 

@@ -19,7 +19,7 @@ by lr, which is
              tensors whose decay factor is 0 alone, as in NVIDIA's, timm's and deit3-jax's; optax
              rescales every tensor, as decay_rules of one line, (".*", 1.0), do here
 
-Parameters whose path starts with `blocks/` are stacks of layers: LAMB's trust ratio, Muon's
+Parameters whose path has a part `blocks` are stacks of layers: LAMB's trust ratio, Muon's
 orthogonalisation and Adafactor's statistics are those of each layer by itself. The kernels of
 q, k, v (D, N, H) and out (N, H, D) are matrices D x NH and NH x D. Muon takes the matrices; the
 patch embedding, the head and whatever is no kernel go by AdamW, as in its reference; its lr is
@@ -42,7 +42,7 @@ from zoo.config.schema import OptimizerConfig
 from zoo.training.bert_adam import scale_by_bert_adam
 from zoo.training.paths import leaves_by_path, map_by_path, matching_paths, resolve_rules
 
-STACK = "blocks/"
+STACK = "blocks"
 EMBEDDINGS = (
     "token_embed",
     "type_embed",
@@ -188,6 +188,11 @@ def bind_options(cfg: OptimizerConfig) -> dict[str, Any]:
     return free
 
 
+def _is_stacked(path: str) -> bool:
+    """Whether a parameter has a leading axis of layers, such as `decoder/blocks/mlp/up/kernel`."""
+    return STACK in path.split("/")[:-1]
+
+
 def _frozen_paths(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
     return {path for pattern in patterns for path in matching_paths(pattern, paths, "freeze")}
 
@@ -199,13 +204,17 @@ def _layer_factors(
     layer_decay ** (L + 1), and what follows the layers 1."""
     if layer_decay == 1:
         return dict.fromkeys(shapes, (1.0,))
-    depths = {shape[0] for path, shape in shapes.items() if path.startswith(STACK)}
-    if len(depths) != 1:
-        raise UserError(f"optimizer.layer_decay needs one stack of layers under {STACK!r}")
-    depth = depths.pop()
+    stacks = {path.split(STACK)[0]: shapes[path][0] for path in shapes if _is_stacked(path)}
+    if list(stacks) != [""]:
+        found = ", ".join(repr(f"{stack}{STACK}/") for stack in stacks) or "none"
+        raise UserError(
+            f"optimizer.layer_decay needs one stack of layers, '{STACK}/', to count from; the "
+            f"model has {found}: leave it out, or give factors by optimizer.lr_rules"
+        )
+    depth = stacks[""]
 
     def factors(path):
-        if path.startswith(STACK):
+        if _is_stacked(path):
             return tuple(layer_decay ** (depth - i) for i in range(depth))
         return (layer_decay ** (depth + 1) if path.split("/")[0] in EMBEDDINGS else 1.0,)
 
@@ -269,7 +278,7 @@ def _matrix_axes(path: str, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]
     *parents, name = path.split("/")
     if name != "kernel" or not parents:
         return None
-    first = 1 if path.startswith(STACK) else 0
+    first = 1 if _is_stacked(path) else 0
     border = first + 1 if parents[-1] in ("q", "k", "v") else ndim - 1
     return tuple(range(first, border)), tuple(range(border, ndim))
 
@@ -305,7 +314,7 @@ def _by_layer(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """Applies `tx` to each layer of a stack by itself, and to all other parameters as they are."""
 
     def label(path, _):
-        return "layers" if path.startswith(STACK) else "others"
+        return "layers" if _is_stacked(path) else "others"
 
     return optax.partition(
         {"layers": _over_leading_axis(tx), "others": tx}, lambda tree: map_by_path(label, tree)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from zoo.config import UserError, parse_config
@@ -54,22 +55,35 @@ class Weights:
         except DamagedCheckpoint as error:
             raise UserError(damaged(self.checkpoints, self.step, error)) from error
 
-    def load(self, mesh: Mesh, config: Config | None = None) -> Params:
+    def load(self, mesh: Mesh, config: Config | None = None, *, average: int = 1) -> Params:
         """The parameters to predict with, placed on a mesh; averaged ones where they were kept.
 
         Args:
           config: of the model to load into; default the weights' own.
+          average: the mean of so many checkpoints, this one and those saved before it, as
+            Vaswani 2017 takes it (5 for base, 20 for big).
 
         Raises:
-          UserError: the weights are of another model, or damaged.
+          UserError: the weights are of another model, or damaged; fewer checkpoints are kept.
         """
+        steps = [step for step in self.checkpoints.steps() if step <= self.step][-average:]
+        if len(steps) < average:
+            raise UserError(
+                f"{self.checkpoints.directory} keeps {len(steps)} checkpoints up to step "
+                f"{self.step}, not {average} to average: ask for fewer, or train with a larger "
+                "config.keep_last"
+            )
         like = abstract_params(config or self.config, mesh)
         item = "ema" if "ema" in self.shapes() else "params"
-        try:
-            restored = self.checkpoints.restore_items(self.step, {item: flatten(like)})
-        except DamagedCheckpoint as error:
-            raise UserError(damaged(self.checkpoints, self.step, error)) from error
-        return unflatten(like, restored[item])
+        total: Any = None
+        for step in steps:  # one at a time: all at once may not fit
+            try:
+                one = self.checkpoints.restore_items(step, {item: flatten(like)})[item]
+            except DamagedCheckpoint as error:
+                raise UserError(damaged(self.checkpoints, step, error)) from error
+            total = one if total is None else jax.tree.map(jnp.add, total, one)
+        mean = total if average == 1 else jax.tree.map(lambda x: x / average, total)
+        return unflatten(like, mean)
 
 
 def open_weights(path: str | Path) -> Weights:
