@@ -42,7 +42,7 @@ def test_where_the_newest_meta_is_damaged_an_older_checkpoint_is_used_and_said(w
     damage(workdir, 4)
     assert open_weights(workdir).step == 6
     damage(workdir, 6)
-    with pytest.raises(UserError, match="none of the checkpoints in .* can be read"):
+    with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read"):
         open_weights(workdir)
 
 
