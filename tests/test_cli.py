@@ -128,11 +128,40 @@ def test_data_export_writes_images_that_predict_reads(workdir, tmp_path, capsys)
     assert main(["predict", "--workdir", str(workdir), *files]) == 0
 
 
+def test_data_learns_a_tokenizer_and_describes_text(tmp_path, capsys):
+    lines = [f"The {word} runs, the {word} ran" for word in ("dog", "cat", "fox")]
+    (tmp_path / "train.en").write_text("\n".join(lines))
+    (tmp_path / "train.de").write_text("Hund\nKatze\nFuchs")
+    where = ["data", "tokenizer", "text", "--dir", str(tmp_path), "--out", str(tmp_path / "new")]
+    words = [
+        "--field",
+        "en",
+        "--field",
+        "de",
+        "--kind",
+        "bpe",
+        "--vocab-size",
+        "265",
+        "--lowercase",
+    ]
+    assert main([*where, *words, "--sentinels", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["size"]) == ("bpe", 265)
+    settings = json.loads((tmp_path / "new/zoo_tokenizer.json").read_text())
+    assert settings["lowercase"] is True
+    assert "<extra_id_1>" in json.loads((tmp_path / "new/vocab.json").read_text())
+    assert "is there already" in failing(capsys, *where, *words)
+    assert main(["data", "info", "text", "--dir", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["count"] == 3
+    assert "no field 'text'" in failing(capsys, *where[:-1], str(tmp_path / "other"))
+
+
 def test_help_and_list_load_no_jax_and_answer_at_once():
     script = (
         "import sys, zoo, zoo.cli\n"
         "zoo.cli.main(['list', '--json'])\n"
-        "assert not {'jax', 'numpy', 'flax', 'sklearn', 'cv2'} & set(sys.modules), sys.modules\n"
+        "heavy = {'jax', 'numpy', 'flax', 'sklearn', 'cv2', 'tokenizers', 'sentencepiece'}\n"
+        "assert not heavy & set(sys.modules), sys.modules\n"
     )
     best = float("inf")
     for _ in range(3):
@@ -193,6 +222,8 @@ def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, overr
         (["bench", "--config", "digits_vit", "--json", "/nowhere/x.json"], "/nowhere"),
         (["data", "info", "cifar11"], "cifar10"),
         (["data", "prepare", "digits"], "needs --out"),
+        (["data", "tokenizer", "text"], "needs --out"),
+        (["data", "tokenizer", "mnist", "--out", "w"], "'mnist' holds images"),
         (["list", "--jsn"], "did you mean '--json'?"),
         (["predict", "--workdir", "w", "x.png", "--config.a=1"], "give one with --config"),
     ],

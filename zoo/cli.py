@@ -114,6 +114,18 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     json_flag(sub)
 
+    sub = command("fill-mask", run_fill_mask, "guess the words behind [MASK] in texts")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="with [MASK] where a word is missing")
+    sub.add_argument("--top", type=positive, default=5, help="words to show for each (5)")
+    json_flag(sub)
+
+    sub = command("classify-text", run_classify_text, "classify texts, or pairs of texts")
+    model_flags(sub)
+    sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
+    sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
+    json_flag(sub)
+
     sub = command(
         "bench", run_bench, "measure a config: the step alone, the input alone, both together"
     )
@@ -121,13 +133,30 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=positive, default=20, help="steps to measure (20)")
     sub.add_argument("--json", metavar="FILE", help="also write the results there")
 
-    sub = command("data", run_data, "prepare, describe, check or export a dataset")
-    sub.add_argument("action", choices=("prepare", "info", "check", "export"))
-    sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, tfds:NAME")
+    text = "prepare, describe, check or export a dataset, or learn a tokenizer from its text"
+    sub = command("data", run_data, text)
+    sub.add_argument("action", choices=("prepare", "info", "check", "export", "tokenizer"))
+    sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, text, tfds:NAME")
     sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
-    sub.add_argument("--out", help="where prepare puts ArrayRecord files, export PNG files")
+    sub.add_argument("--out", help="where prepare, export and tokenizer put their files")
     sub.add_argument("--split", action="append", help="only this split; may be repeated")
     sub.add_argument("--count", type=positive, default=3, help="export: how many examples (3)")
+    kinds = "tokenizer: wordpiece (BERT's), bpe (GPT-2's) or sentencepiece (T5's)"
+    sub.add_argument("--kind", default="wordpiece", help=kinds)
+    sub.add_argument(
+        "--vocab-size", type=positive, default=8000, help="tokenizer: how many tokens (8000)"
+    )
+    sub.add_argument(
+        "--field", action="append", help="tokenizer: of an example (text); may be repeated"
+    )
+    sub.add_argument(
+        "--lowercase",
+        action=argparse.BooleanOptionalAction,
+        help="tokenizer: whether capitals go (in wordpiece they do)",
+    )
+    sub.add_argument(
+        "--sentinels", type=positive, default=0, help="tokenizer: T5's <extra_id_0> ... to add (0)"
+    )
     json_flag(sub)
 
     sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
@@ -200,6 +229,43 @@ def run_predict(args: argparse.Namespace) -> None:
     show(found, lines, args.json)
 
 
+def run_fill_mask(args: argparse.Namespace) -> None:
+    """zoo fill-mask."""
+    from zoo.inference.bert import load_filler
+
+    filler = load_filler(args.weights or args.workdir)
+    found = [{"given": text, **filler.fill(text, top=args.top)} for text in args.texts]
+    lines = []
+    for one in found:
+        lines.append(one["text"])
+        lines += [
+            "  " + ", ".join(f"{t['token']} {t['probability']:.1%}" for t in mask)
+            for mask in one["masks"]
+        ]
+    show(found, lines, args.json)
+
+
+def run_classify_text(args: argparse.Namespace) -> None:
+    """zoo classify-text."""
+    from zoo.inference.bert import load_text_classifier
+
+    model = load_text_classifier(args.weights or args.workdir)
+    found = [
+        {"texts": texts, **model.classify(*texts, top=args.top)}
+        for texts in model.group(args.texts)
+    ]
+    lines = [
+        f"{' | '.join(one['texts'])}: "
+        + (
+            f"{one['score']:.4g}"
+            if "score" in one
+            else ", ".join(f"{t['class']} {t['probability']:.1%}" for t in one["top"])
+        )
+        for one in found
+    ]
+    show(found, lines, args.json)
+
+
 def run_bench(args: argparse.Namespace) -> None:
     """zoo bench."""
     config = load_config(args.config, args.overrides)
@@ -214,13 +280,15 @@ def run_bench(args: argparse.Namespace) -> None:
 
 
 def run_data(args: argparse.Namespace) -> int:
-    """zoo data prepare | info | check | export."""
-    from zoo.config.schema import DataConfig
+    """zoo data prepare | info | check | export | tokenizer."""
+    if args.action in ("prepare", "export", "tokenizer") and not args.out:
+        raise UserError(f"zoo data {args.action} needs --out DIR")
+    if args.action == "tokenizer" or (args.action == "info" and args.name == "text"):
+        return run_text_data(args)
+    from zoo.config.data import ImageData
     from zoo.data import export, prepare
 
-    data = DataConfig(name=args.name, dir=args.dir)
-    if args.action in ("prepare", "export") and not args.out:
-        raise UserError(f"zoo data {args.action} needs --out DIR")
+    data = ImageData(name=args.name, dir=args.dir)
     if args.action == "prepare":
         found = prepare.prepare(data, Path(args.out), args.split)
     elif args.action == "info":
@@ -234,6 +302,29 @@ def run_data(args: argparse.Namespace) -> int:
     show(found, [json.dumps(found, indent=2)], args.json)
     sound = args.action != "check" or all(one["ok"] for one in found["splits"])
     return EXIT_DONE if sound else EXIT_USER
+
+
+def run_text_data(args: argparse.Namespace) -> int:
+    """zoo data info text, zoo data tokenizer."""
+    from zoo.config.data import TextData
+    from zoo.data.text.records import field_texts, info
+    from zoo.data.text.tokenizers import train_tokenizer
+
+    data = TextData(name=args.name, dir=args.dir, tokenizer="")
+    if args.action == "info":
+        found = info(data)
+    else:
+        made = train_tokenizer(
+            args.kind,
+            field_texts(data, args.split or ["train"], args.field or ["text"]),
+            args.vocab_size,
+            args.out,
+            lowercase=args.lowercase,
+            sentinels=args.sentinels,
+        )
+        found = {"dir": args.out, "kind": made.kind, "size": made.size, "hash": made.fingerprint}
+    show(found, [json.dumps(found, indent=2)], args.json)
+    return EXIT_DONE
 
 
 def run_inspect(args: argparse.Namespace) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.images import decode
 from zoo.data.prepare import check, encode_png, info, prepare
 from zoo.data.record import INFO_FILE
 from zoo.data.sources import list_splits, open_source
 from zoo.data.stream import eval_batches, train_batches
 
-DIGITS = DataConfig(name="digits", image_size=8, channels=1, batch_size=64)
+DIGITS = ImageData(name="digits", image_size=8, channels=1, batch_size=64)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path):
         path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
     (root / "train/a/bad.png").write_bytes(b"no image")
     (root / "train/b/empty.jpg").write_bytes(b"")
-    return DataConfig(name="folder", dir=str(root))
+    return ImageData(name="folder", dir=str(root))
 
 
 def test_encoded_images_pass_byte_for_byte(folder, tmp_path):
@@ -70,7 +70,7 @@ def test_training_on_prepared_colour_images_is_training_on_the_originals(tmp_pat
         path = tmp_path / "in" / "train" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", rng.integers(0, 256, (8, 8, 3)))[1].tobytes())
-    data = DataConfig(name="folder", dir=str(tmp_path / "in"), image_size=8, batch_size=4)
+    data = ImageData(name="folder", dir=str(tmp_path / "in"), image_size=8, batch_size=4)
     prepare(data, tmp_path / "out")
     original = train_batches(data, seed=0, start=0, stop=6)
     prepared = train_batches(data.replace(dir=str(tmp_path / "out")), seed=0, start=0, stop=6)

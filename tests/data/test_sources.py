@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.base import parse_split
 from zoo.data.catalog import DATASETS, data_dir
 from zoo.data.sources import list_splits, open_source
@@ -40,11 +40,11 @@ def test_the_catalogue_imports_nothing_heavy():
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"folder", "tfds:NAME"}))
 def test_the_default_directory_comes_from_the_environment(name, tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path))
-    assert data_dir(DataConfig(name=name)) == tmp_path / name
+    assert data_dir(ImageData(name=name)) == tmp_path / name
     monkeypatch.delenv("ZOO_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert data_dir(DataConfig(name=name)) == tmp_path / "home" / "zoo_data" / name
-    assert data_dir(DataConfig(name=name, dir="~/x")) == tmp_path / "home" / "x"
+    assert data_dir(ImageData(name=name)) == tmp_path / "home" / "zoo_data" / name
+    assert data_dir(ImageData(name=name, dir="~/x")) == tmp_path / "home" / "x"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_default_directory_comes_from_the_environment(name, tmp_path, monkey
 )
 def test_an_unknown_dataset_names_the_nearest(name, complaint):
     with pytest.raises(UserError, match=complaint):
-        open_source(DataConfig(name=name), "train")
+        open_source(ImageData(name=name), "train")
 
 
 # ---- splits ----
@@ -78,7 +78,7 @@ def test_an_unknown_dataset_names_the_nearest(name, complaint):
     ],
 )
 def test_a_slice_holds_the_examples_that_tfds_would_take(text, want):
-    data = DataConfig(name="digits")
+    data = ImageData(name="digits")
     whole, part = open_source(data, "test"), open_source(data, text)
     assert len(part) == len(want)
     for i in (0, len(want) - 1):
@@ -99,14 +99,14 @@ def test_what_is_no_split_is_refused(text):
 @pytest.mark.parametrize("text", ["test[300:400]", "test[-400:]", "test[50:50]", "test[60:10]"])
 def test_a_slice_past_the_end_or_empty_is_refused(text):
     with pytest.raises(UserError, match="of 360: give bounds with examples between them"):
-        open_source(DataConfig(name="digits"), text)
+        open_source(ImageData(name="digits"), text)
 
 
 # ---- digits ----
 
 
 def test_digits_are_split_evenly_and_completely():
-    data = DataConfig(name="digits")
+    data = ImageData(name="digits")
     assert list_splits(data) == ("train", "test")
     train, test = open_source(data, "train"), open_source(data, "test")
     assert (len(train), len(test)) == (1437, 360)
@@ -124,7 +124,7 @@ def test_digits_are_split_evenly_and_completely():
 
 
 def test_a_source_in_memory_pickles_without_its_pixels():
-    source = open_source(DataConfig(name="digits"), "train[5:]")
+    source = open_source(ImageData(name="digits"), "train[5:]")
     data = pickle.dumps(source)
     assert len(data) < 1000
     np.testing.assert_array_equal(pickle.loads(data)[2]["image"], source[2]["image"])
@@ -137,7 +137,7 @@ def test_folders_of_splits_and_classes(tmp_path):
     names = ["train/dog/b.JPG", "train/cat/2.png", "train/cat/1.jpeg", "val/dog/x.webp"]
     write_images(tmp_path, [*names, "train/.cache/y.png", "train/cat/.z.png"])
     (tmp_path / "train/cat/notes.txt").write_text("")
-    data = DataConfig(name="folder", dir=str(tmp_path))
+    data = ImageData(name="folder", dir=str(tmp_path))
     assert list_splits(data) == ("train", "val")
     source = open_source(data, "train")
     assert source.classes == ("cat", "dog")
@@ -151,7 +151,7 @@ def test_folders_of_splits_and_classes(tmp_path):
 
 def test_folders_of_classes_are_split_by_a_hash_that_later_files_hardly_change(tmp_path):
     write_images(tmp_path, [f"{c}/{i}.png" for c in ("a", "b") for i in range(40)])
-    data = DataConfig(name="folder", dir=str(tmp_path))
+    data = ImageData(name="folder", dir=str(tmp_path))
     files = {}
     for split in ("train", "test"):
         source = open_source(data, split)
@@ -170,7 +170,7 @@ def test_folders_of_classes_are_split_by_a_hash_that_later_files_hardly_change(t
 
 def test_a_class_called_train_is_a_class(tmp_path):
     write_images(tmp_path, [f"{c}/{i}.png" for c in ("plane", "train") for i in range(3)])
-    source = open_source(DataConfig(name="folder", dir=str(tmp_path)), "train")
+    source = open_source(ImageData(name="folder", dir=str(tmp_path)), "train")
     assert source.classes == ("plane", "train")
 
 
@@ -188,7 +188,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
 def test_folders_that_do_not_fit_are_named(tmp_path, names, split, complaint):
     write_images(tmp_path / "x", names)
     with pytest.raises(UserError, match=complaint):
-        open_source(DataConfig(name="folder", dir=str(tmp_path / "x")), split)
+        open_source(ImageData(name="folder", dir=str(tmp_path / "x")), split)
 
 
 # ---- TFDS ----
@@ -226,7 +226,7 @@ def tfds_dir(tmp_path_factory):
 
 
 def test_tfds_yields_the_encoded_images(tfds_dir):
-    data = DataConfig(name="tfds:tiny_images", dir=str(tfds_dir))
+    data = ImageData(name="tfds:tiny_images", dir=str(tfds_dir))
     assert set(list_splits(data)) == {"train", "test"}
     source = open_source(data, "train")
     assert source.classes == ("cat", "dog")
@@ -238,11 +238,11 @@ def test_tfds_yields_the_encoded_images(tfds_dir):
 
 def test_what_tfds_lacks_is_named(tfds_dir, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no split 'validation'"):
-        open_source(DataConfig(name="tfds:tiny_images", dir=str(tfds_dir)), "validation")
+        open_source(ImageData(name="tfds:tiny_images", dir=str(tfds_dir)), "validation")
     with pytest.raises(UserError, match="TFDS has no dataset 'tfds:no_such'"):
-        open_source(DataConfig(name="tfds:no_such", dir=str(tfds_dir)), "train")
+        open_source(ImageData(name="tfds:no_such", dir=str(tfds_dir)), "train")
     with pytest.raises(UserError, match=r"not prepared as ArrayRecord.*download_and_prepare\(\)"):
-        open_source(DataConfig(name="tfds:mnist", dir=str(tmp_path)), "train")
+        open_source(ImageData(name="tfds:mnist", dir=str(tmp_path)), "train")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UserError, match="pip install tensorflow-datasets importlib_resources"):
-        open_source(DataConfig(name="tfds:mnist"), "train")
+        open_source(ImageData(name="tfds:mnist"), "train")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
-from zoo.data.batches import ExampleRng, host_rows, permutation, to_channels
+from zoo.config.data import ImageData
+from zoo.data.batches import ExampleRng, host_rows, permutation
+from zoo.data.image_rows import to_channels
 from zoo.data.images import decode
 from zoo.data.sources import open_source
 from zoo.data.stream import eval_batches, train_batches
 
-DIGITS = DataConfig(
+DIGITS = ImageData(
     name="digits",
     image_size=8,
     channels=1,
@@ -174,7 +175,7 @@ def folder(tmp_path):
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     for name in ("cat/10", "dog/25"):
         (tmp_path / "train" / f"{name}.png").write_bytes(b"no image")
-    return DataConfig(name="folder", dir=str(tmp_path), image_size=8, batch_size=8)
+    return ImageData(name="folder", dir=str(tmp_path), image_size=8, batch_size=8)
 
 
 def test_an_unreadable_image_is_an_error_that_names_it(folder):
@@ -290,7 +291,7 @@ def test_an_error_in_a_worker_process_comes_out_as_it_is(folder):
 SCRIPT = """
 import multiprocessing, os, signal, sys
 import numpy as np
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.batches import Made
 from zoo.data.stream import Stream
 
@@ -303,7 +304,7 @@ class Probe:
         pass
 
 if __name__ == "__main__":
-    stream = Stream(Probe(), DataConfig(workers=1), 0, None)
+    stream = Stream(Probe(), ImageData(name="digits", workers=1), 0, None)
     print(next(stream)["devices"], flush=True)
     if sys.argv[1] == "raise":
         raise SystemExit(5)

@@ -9,7 +9,7 @@ from zoo.config import UserError
 from zoo.data.sources import open_source
 from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
 from zoo.sharding.mesh import make_mesh
-from zoo.tasks.build import init_params
+from zoo.tasks.build import init_params, make_task
 
 SPLIT = "test[:50]"
 DATA = tiny_config().data
@@ -29,7 +29,12 @@ def numpy_evaluator(predict=None):
             "loss": np.where(real, batch["index"] / 7, 1e9).astype(np.float32),
         }
 
-    return Evaluator(make_mesh(tiny_config().mesh), lambda batch: batch, predict or by_index)
+    return Evaluator(
+        make_mesh(tiny_config().mesh),
+        make_task(tiny_config()),
+        lambda batch: batch,
+        predict or by_index,
+    )
 
 
 @pytest.mark.parametrize("batch_size", [16, 50, 64])
@@ -40,7 +45,7 @@ def test_each_example_counts_once_whatever_the_batch(batch_size):
     label = np.array([source[i]["label"] for i in range(50)])
     rank = (np.arange(50) % 10 - label) % 10
     np.testing.assert_array_equal(found.index, np.arange(50))
-    np.testing.assert_array_equal(found.label, label)
+    np.testing.assert_array_equal(found.results["label"], label)
     assert found.metrics == {
         "loss": pytest.approx(np.mean(np.arange(50) / 7), rel=1e-6),
         "accuracy": np.mean(rank == 0),
@@ -58,7 +63,7 @@ def test_any_number_of_devices_gives_the_same_results():
         )
         for devices in (jax.devices()[:1], jax.devices())
     )
-    np.testing.assert_array_equal(one.label, all_devices.label)
+    np.testing.assert_array_equal(one.results["label"], all_devices.results["label"])
     for name, value in one.results.items():
         np.testing.assert_allclose(value, all_devices.results[name], rtol=1e-5, err_msg=name)
 
@@ -98,8 +103,7 @@ class BrokenSource:
 
 
 def evaluate_broken(monkeypatch, data, broken):
-    for module in ("zoo.evaluation.evaluate", "zoo.data.stream"):
-        monkeypatch.setattr(f"{module}.open_source", lambda *_: BrokenSource(broken))
+    monkeypatch.setattr("zoo.data.image_rows.open_source", lambda *_: BrokenSource(broken))
     return evaluate(numpy_evaluator(), {}, data, SPLIT)
 
 

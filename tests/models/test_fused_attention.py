@@ -11,10 +11,10 @@ from jax.sharding import PartitionSpec as P
 
 from tests.models.vits import loss_and_grads, make_images, make_params, small_config
 from zoo.config.schema import MeshConfig
+from zoo.models import attention
 from zoo.models import fused_attention as fused_attention_module
-from zoo.models import layers
+from zoo.models.attention import attend, attend_fused
 from zoo.models.fused_attention import MAX_TOKENS, fits, fused_attention, largest_error
-from zoo.models.layers import attend, attend_fused
 from zoo.sharding.mesh import make_mesh
 
 
@@ -88,11 +88,11 @@ def test_a_model_uses_it_on_tpus_only(monkeypatch):
         calls.append(args)
         return interpreted(*args)
 
-    monkeypatch.setattr(layers, "attend_fused", kernel)
+    monkeypatch.setattr(attention, "attend_fused", kernel)
     loss_and_grads.clear_cache()
     loss_and_grads(cfg, params, images)
     assert not calls
-    monkeypatch.setattr(layers, "on_tpu", lambda: True)
+    monkeypatch.setattr(attention, "on_tpu", lambda: True)
     loss_and_grads.clear_cache()
     actual = loss_and_grads(cfg, params, images)
     assert len(calls) == 1

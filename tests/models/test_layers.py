@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from zoo.models.attention import attend
 from zoo.models.layers import (
     Attention,
     Dense,
     LayerNorm,
-    attend,
     drop_path,
     dropout,
     run_stack,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.config.schema import MixConfig
+from zoo.config.data import MixConfig
 from zoo.tasks import mixing
 
 mix = jax.jit(mixing.mix, static_argnums=4)

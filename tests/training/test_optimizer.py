@@ -152,7 +152,7 @@ def test_adafactor_momentum_averages_the_direction_before_the_learning_rate():
     assert sorted(x.shape for x in kept) == sorted(SHAPES.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "bert_adamw"])
 def test_state_mirrors_the_parameters_where_they_lie(name):
     options = (
         {"mu_dtype": "bfloat16"} if name in ("adamw", "lion", "muon") else OPTIONS.get(name, {})
@@ -174,7 +174,7 @@ def test_state_mirrors_the_parameters_where_they_lie(name):
     assert ("bfloat16" in dtypes) == ("mu_dtype" in options)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "bert_adamw"])
 def test_nnx_state_and_nested_dicts_are_treated_alike(name):
     class Model(nnx.Module):
         def __init__(self, tree):

@@ -68,10 +68,12 @@ def parse_config(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
     Raises:
       ConfigError: an unknown key, a wrong type or value, or a missing key.
     """
+    if isinstance(tree.get("data"), Mapping):
+        tree = {**tree, "data": {"kind": "images", **tree["data"]}}
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(str(error))}") from error
+        raise ConfigError(f"{origin}: {_explain(str(error), tree)}") from error
     durations = {
         "total": config.total,
         "log_every": config.log_every,
@@ -141,36 +143,58 @@ def _override(tree: Any, key: str, text: str) -> Any:
     return tree
 
 
-def _explain(message: str) -> str:
+def _explain(message: str, tree: Mapping[str, Any]) -> str:
     """msgspec's message, with the dotted key and the nearest valid one."""
     message, _, where = message.partition(" - at `$")
     where = where.rstrip("`").strip(".")
     unknown = re.search(r"unknown field `(\w+)`", message)
     if unknown:
         key = f"{where}.{unknown[1]}".strip(".")
-        return f"there is no key config.{key}{nearest(unknown[1], _keys(where))}"
+        return f"there is no key config.{key}{nearest(unknown[1], _keys(_type_at(where, tree)))}"
     key = f"config.{where}".rstrip(".")
     missing = re.search(r"missing required field `(\w+)`", message)
     if missing:
         return f"{key}.{missing[1]} is missing"
-    invalid = re.search(r"Invalid enum value (.+)", message)
+    invalid = re.search(r"Invalid (?:enum )?value (.+)", message)
     if invalid:
-        choices = [str(c) for c in get_args(_type_at(where))]
+        section, _, name = where.rpartition(".")
+        kinds = _sections(_type_at(section, tree, resolve=False))
+        tags = [str(k.__struct_config__.tag) for k in kinds if _tag_field(k) == name]
+        choices = tags or [str(c) for c in get_args(_type_at(where, tree))]
         return f"{key}: {invalid[1]} is not valid{nearest(invalid[1].strip(chr(39)), choices)}"
     return f"{key}: {message}"
 
 
-def _keys(where: str) -> list[str]:
-    section = _type_at(where)
+def _keys(section: Any) -> list[str]:
     return list(section.__struct_fields__) if hasattr(section, "__struct_fields__") else []
 
 
-def _type_at(where: str) -> Any:
-    """The annotated type of a dotted key, `Config` for the empty one."""
+def _tag_field(section: Any) -> str | None:
+    return section.__struct_config__.tag_field
+
+
+def _sections(kind: Any) -> list[Any]:
+    """The sections that a type allows: itself, or those of a union."""
+    return [k for k in (get_args(kind) or (kind,)) if hasattr(k, "__struct_config__")]
+
+
+def _type_at(where: str, tree: Mapping[str, Any], *, resolve: bool = True) -> Any:
+    """The annotated type of a dotted key, `Config` for the empty one; None where there is none.
+
+    Args:
+      tree: the config; its tags say which section of a union is meant.
+      resolve: False leaves a union at the end of the path as it is.
+    """
+    names = where.split(".") if where else []
     kind: Any = Config
-    for name in filter(None, where.split(".")):
+    value: Any = tree
+    for i, name in enumerate(names):
         fields = {f.name: f.type for f in msgspec.structs.fields(kind)}
-        kind = fields.get(name)
-        if kind is None:
+        kind, value = fields.get(name), value.get(name)
+        sections = _sections(kind)
+        if len(sections) > 1 and (resolve or i < len(names) - 1) and isinstance(value, Mapping):
+            tagged = {k.__struct_config__.tag: k for k in sections}
+            kind = tagged.get(value.get(_tag_field(sections[0]) or ""))
+        if not hasattr(kind, "__struct_fields__") and i < len(names) - 1:
             return None
     return kind

@@ -10,59 +10,13 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from zoo.config.base import Section
+from zoo.config.bert import BertConfig
+from zoo.config.data import Amount, AnyData, Count, Probability
+from zoo.config.decoder import DecoderConfig
 from zoo.config.vit import ViTConfig
 
-# An image operation: {"op": NAME, **keyword arguments of the function of that name in data/images}.
-ImageOp = dict[str, Any]
 # An ordered table (path pattern, value): the first pattern that matches a parameter's path wins.
 Rules = tuple[tuple[str, float], ...]
-Count = Annotated[int, Meta(ge=1)]
-Amount = Annotated[float, Meta(ge=0)]
-Probability = Annotated[float, Meta(ge=0, le=1)]
-
-
-class MixConfig(Section, frozen=True):
-    """Batch augmentations that run on the device, after pixels are normalised."""
-
-    mixup: Amount = 0.0  # Beta(a, a) of mixup (Zhang 2018); 0 is off
-    cutmix: Amount = 0.0  # Beta(a, a) of CutMix (Yun 2019); with both on, each has half the draws
-    per: Literal["batch", "example"] = "batch"  # one lambda and one choice for all, or for each
-    probability: Probability = 1.0  # share of batches (or examples) that are mixed at all
-    # big_vision's mixup keeps the larger part of an image's own: lambda := max(lambda, 1 - lambda)
-    keep_larger: bool = False
-    erase: Probability = 0.0  # probability of random erasing (Zhong 2017) an image
-    erase_area: tuple[float, float] = (0.02, 1 / 3)
-    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    erase_fill: Literal["zero", "noise"] = "noise"  # N(0, 1) a pixel, or 0, after normalising
-
-
-class DataConfig(Section, frozen=True):
-    """Where examples come from, and what happens to them on the host."""
-
-    name: str = "digits"  # digits, mnist, fashion_mnist, cifar10, cifar100, folder, tfds:NAME
-    dir: str | None = None  # the files; default $ZOO_DATA_DIR/NAME, else ~/zoo_data/NAME
-    train_split: str = "train"  # a split, or a slice as in TFDS: "train[:99%]", "train[1000:]"
-    eval_splits: dict[str, str] = field(default_factory=lambda: {"test": "test"})  # name -> split
-    batch_size: Count = 128  # global: over all devices and hosts, before accumulation splits it
-    eval_batch_size: Count | None = None  # global; default batch_size
-    image_size: int | tuple[int, int] = 224  # pixels: a square's side, or (rows, cols)
-    channels: Literal[1, 3] = 3
-    train_ops: tuple[ImageOp, ...] = ()
-    eval_ops: tuple[ImageOp, ...] = ()
-    pixel_mean: tuple[float, ...] = (127.5,)  # of 0..255: one number, or one a channel
-    pixel_std: tuple[float, ...] = (127.5,)
-    mix: MixConfig = MixConfig()
-    repeats: int = 1  # repeated augmentation (Hoffer 2020): neighbours in a batch share an image
-    on_bad_image: Literal["error", "skip"] = "error"
-    workers: int = 0  # processes that decode; 0 means threads in this one
-    threads: int = 4  # threads that decode, in this process or in each worker
-    prefetch: int = 2  # batches made ahead
-
-    def __post_init__(self):
-        for name in ("pixel_mean", "pixel_std"):
-            count = len(getattr(self, name))
-            if count not in (1, self.channels):
-                raise ValueError(f"{name} has {count} numbers: give 1 or channels, {self.channels}")
 
 
 class TaskConfig(Section, frozen=True):
@@ -71,13 +25,14 @@ class TaskConfig(Section, frozen=True):
     # "sigmoid" sums over the classes (big_vision), "sigmoid_mean" averages (PyTorch, DeiT-III).
     loss: Literal["softmax", "sigmoid", "sigmoid_mean"] = "softmax"
     label_smoothing: Probability = 0.0
+    z_loss: Amount = 0.0  # of token losses: factor on log(Z)^2; PaLM and T5 have 1e-4
     binary_targets: bool = False  # each class with any share of a mixed target counts fully
 
 
 class OptimizerConfig(Section, frozen=True):
     """An optax optimizer, its schedule, and which parameter gets what."""
 
-    name: Literal["adamw", "adafactor", "lamb", "lion", "muon", "sgd"] = "adamw"
+    name: Literal["adamw", "adafactor", "bert_adamw", "lamb", "lion", "muon", "sgd"] = "adamw"
     # Keyword arguments of the optax function, such as b2 or mu_dtype.
     options: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3  # the peak
@@ -106,8 +61,8 @@ class MeshConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     """One experiment: `zoo train --config FILE` needs nothing else."""
 
-    model: ViTConfig
-    data: DataConfig
+    model: ViTConfig | BertConfig | DecoderConfig
+    data: AnyData
     task: TaskConfig = TaskConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0

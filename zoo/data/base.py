@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -30,6 +30,37 @@ class Source(Protocol):
 
     def describe(self, index: int) -> str:
         """A file name, or `train[17]`: for messages and reports."""
+        ...
+
+
+Row = dict[str, Any]  # what one example brings to a batch: arrays and numbers, by name
+
+
+class Unreadable(Exception):
+    """An example that cannot be read, and whose place another may take."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """The examples of one split as rows of a batch; pickles, as a source does."""
+
+    shapes: dict[str, tuple[tuple[int, ...], Any]]  # name -> (shape, dtype) of a row's array
+    classes: tuple[str, ...]  # names, in the order of the labels; () where there are none
+    repeats: int  # neighbouring rows of a batch that are made of the same example
+
+    def __len__(self) -> int: ...
+
+    def make(self, index: int, rng: np.random.Generator) -> Row:
+        """One row; what is random in it is drawn from `rng`.
+
+        Raises:
+          Unreadable: another may take its place.
+          UserError: nothing can go on.
+        """
+        ...
+
+    def describe(self, index: int) -> str:
+        """As of a source."""
         ...
 
 
@@ -100,16 +131,23 @@ class Split(NamedTuple):
         Raises:
           UserError: a bound past the end, or nothing between the bounds.
         """
-        if len(source) and not self.start and not self.stop:
-            return source
-        start = _bound(self.start or "0", len(source))
-        stop = _bound(self.stop or "100%", len(source))
-        if not 0 <= start < stop <= len(source):
+        start, stop = self.bounds(len(source))
+        return source if (start, stop) == (0, len(source)) else Slice(source, start, stop)
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """The named slice of `count` examples: its first, and the one after its last.
+
+        Raises:
+          UserError: a bound past the end, or nothing between the bounds.
+        """
+        start = _bound(self.start or "0", count)
+        stop = _bound(self.stop or "100%", count)
+        if not 0 <= start < stop <= count:
             raise UserError(
                 f"split {self.name}[{self.start}:{self.stop}] is examples {start} to {stop} "
-                f"of {len(source)}: give bounds with examples between them"
+                f"of {count}: give bounds with examples between them"
             )
-        return Slice(source, start, stop)
+        return start, stop
 
 
 def parse_split(text: str) -> Split:

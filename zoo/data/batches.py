@@ -12,14 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
-from zoo.data.base import Source
-from zoo.data.images import build_ops, decode
+from zoo.data.base import Rows, Unreadable
 
 Batch = dict[str, np.ndarray]
 
@@ -83,62 +80,46 @@ def host_rows(batch_size: int, key: str, host: int, num_hosts: int) -> range:
     return range(host * share, (host + 1) * share)
 
 
-class Unreadable(Exception):
-    """Bytes that are no image, or that cannot be read."""
-
-
 class BatchMaker:
     """Makes batches; it pickles, so that worker processes make them."""
 
     def __init__(
-        self, source: Source, data: DataConfig, *, seed: int | None, rows: range, batch_size: int
+        self, rows: Rows, *, seed: int | None, own: range, batch_size: int, threads: int = 1
     ):
-        """Checks the operations; reads nothing.
+        """Reads nothing.
 
         Args:
-          source: the opened split.
-          data: the config.
-          seed: of the order and the augmentation; None: evaluation, in order, each example once.
-          rows: of the global batch, those to make.
+          rows: of the opened split.
+          seed: of the order and of what is drawn; None: evaluation, in order, each row once.
+          own: of the global batch's rows, those to make.
           batch_size: rows of the global batch.
-
-        Raises:
-          UserError: `build_ops` refuses the operations.
+          threads: that make them.
         """
         self._anew = functools.partial(
-            BatchMaker, source, data, seed=seed, rows=rows, batch_size=batch_size
+            BatchMaker, rows, seed=seed, own=own, batch_size=batch_size, threads=threads
         )
-        self._source, self._data, self._rows, self._batch_size = source, data, rows, batch_size
+        self._rows, self._own, self._batch_size, self._threads = rows, own, batch_size, threads
         self._train, self._seed = seed is not None, seed or 0
-        key = "train_ops" if self._train else "eval_ops"
-        self._ops = build_ops(getattr(data, key), data.image_size, where=f"data.{key}")
-        self._pool = ThreadPoolExecutor(data.threads) if data.threads > 1 else None
-        # Threads take whole images; OpenCV's own, within one image, would compete with them.
-        cv2.setNumThreads(1)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def __reduce__(self):
         return self._anew, ()
 
     def __call__(self, step: int) -> Made:
         """Makes batch number `step`."""
-        share = len(self._rows)
-        batch = {
-            "image": np.zeros((share, *self._ops.size, self._data.channels), np.uint8),
-            "label": np.zeros(share, np.int32),
-            "weight": np.zeros(share, np.float32),
-            "index": np.full(share, -1, np.int32),
-        }
-        size = math.ceil(share / (2 * self._data.threads)) if self._pool else share
+        share = len(self._own)
+        batch: Batch = {"weight": np.zeros(share, np.float32)}
+        for name, (shape, dtype) in self._rows.shapes.items():
+            batch[name] = np.zeros((share, *shape), dtype)
+        batch["index"] = np.full(share, -1, np.int32)
+        size = math.ceil(share / (2 * self._threads)) if self._pool else share
         chunks = [range(i, min(i + size, share)) for i in range(0, share, size)]
         fill = functools.partial(self._fill, batch, step)
         try:
             found = (self._pool.map if self._pool else map)(fill, chunks)
-            unreadable = tuple(bad for some in found for bad in some)
+            return Made(batch, tuple(bad for some in found for bad in some))
         except UserError as error:
             return Made(None, error=str(error))
-        if unreadable and self._data.on_bad_image == "error":
-            return Made(None, unreadable)
-        return Made(batch, unreadable)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -146,67 +127,34 @@ class BatchMaker:
             self._pool.shutdown(cancel_futures=True)
 
     def _fill(self, batch: Batch, step: int, chunk: range) -> list[tuple[str, str]]:
-        """Fills some rows; returns the unreadable examples that were met."""
+        """Fills some rows; returns the unreadable examples that were passed over."""
         unreadable = []
         rng = ExampleRng(self._seed)
         for row in chunk:
-            position = step * self._batch_size + self._rows[row]
+            position = step * self._batch_size + self._own[row]
             for index in self._candidates(position):
                 batch["index"][row] = index
                 try:
-                    image, label = self._read(index)
+                    made = self._rows.make(index, rng.at(position))
                 except Unreadable as error:
-                    unreadable.append((self._source.describe(index), str(error)))
-                    if self._data.on_bad_image == "error":
-                        return unreadable
+                    unreadable.append((self._rows.describe(index), str(error)))
                     continue
-                batch["image"][row] = self._transform(image, index, rng.at(position))
-                batch["label"][row] = label
+                for name, value in made.items():
+                    batch[name][row] = value
                 batch["weight"][row] = 1
                 break
             else:
                 if self._train:
-                    raise UserError(f"none of the {len(self._source)} images could be read")
+                    raise UserError(f"none of the {len(self._rows)} images could be read")
         return unreadable
 
     def _candidates(self, position: int) -> Iterator[int]:
         """The example at a position; in training, then those that follow it, to replace it."""
-        count = len(self._source)
+        count = len(self._rows)
         if not self._train:
             if position < count:
                 yield position
             return
-        slot = position // self._data.repeats
+        slot = position // self._rows.repeats
         for place in range(slot, slot + count):
             yield int(permutation(self._seed, place // count, count)[place % count])
-
-    def _read(self, index: int) -> tuple[UInt8[np.ndarray, "_ _ channels"], int]:
-        try:
-            example = self._source[index]
-            image = example["image"]
-            if isinstance(image, bytes):
-                image = decode(image, self._data.channels, min_side=self._ops.min_side)
-        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a damaged ArrayRecord
-            raise Unreadable(str(error)) from error
-        if example["label"] < 0:
-            raise UserError(
-                f"{self._source.describe(index)} has the label {example['label']}: "
-                "this split has no labels"
-            )
-        return to_channels(image, self._data.channels), example["label"]
-
-    def _transform(self, image: np.ndarray, index: int, rng: np.random.Generator) -> np.ndarray:
-        try:
-            return self._ops(image, rng)
-        except UserError as error:
-            raise UserError(f"{self._source.describe(index)}: {error}") from error
-
-
-def to_channels(
-    image: UInt8[np.ndarray, "rows cols _"], channels: int
-) -> UInt8[np.ndarray, "rows cols channels"]:
-    """Repeats grey as RGB, or weighs RGB to grey as `decode` does."""
-    if image.shape[-1] == channels:
-        return image
-    code = cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY
-    return cv2.cvtColor(image, code).reshape(*image.shape[:2], channels)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.config import UserError
+from zoo.config.data import DataConfig
 from zoo.config.load import nearest
-from zoo.config.schema import DataConfig
 
 
 class DatasetInfo(NamedTuple):
@@ -15,7 +15,7 @@ class DatasetInfo(NamedTuple):
     summary: str
     splits: dict[str, int] | None  # name -> number of examples
     num_classes: int | None
-    image: str  # rows x cols x channels
+    image: str  # rows x cols x channels; empty for text
     license: str
     files: str  # what has to lie in data.dir
 
@@ -25,6 +25,8 @@ class DatasetInfo(NamedTuple):
         parts = (self.summary, size, classes, self.image, f"licence: {self.license}")
         return "; ".join(filter(None, parts))
 
+
+TEXT = "text"  # the one dataset that is no pictures, beside TFDS's
 
 DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
@@ -75,8 +77,17 @@ DATASETS: dict[str, DatasetInfo] = {
         "yours",
         "SPLIT/CLASS/*.jpg (.jpeg, .png, .webp, .bmp), or CLASS/*.jpg",
     ),
+    TEXT: DatasetInfo(
+        "your own text: documents, pairs, labelled texts, tagged words, questions",
+        None,
+        None,
+        "",
+        "yours",
+        "SPLIT.jsonl (.gz), .tsv, .csv, .txt, .json (SQuAD) or .conll; SPLIT.SRC and SPLIT.TGT, "
+        "such as train.en and train.de; SPLIT/*.txt or SPLIT/CLASS/*.txt",
+    ),
     "tfds:NAME": DatasetInfo(
-        "any image classification dataset of TensorFlow Datasets, such as tfds:imagenet2012",
+        "any dataset of TensorFlow Datasets: tfds:imagenet2012, tfds:lm1b, tfds:glue/sst2, ...",
         None,
         None,
         "any",
@@ -86,14 +97,22 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
-def check_name(name: str) -> None:
-    """Raises `UserError` for a name that is no dataset, with the nearest one."""
-    if name in DATASETS or (name.startswith("tfds:") and len(name) > len("tfds:")):
+def check_name(name: str, *, text: bool = False) -> None:
+    """Raises `UserError` for a name that is no dataset of images (or of text), with the nearest."""
+    if name.startswith("tfds:") and len(name) > len("tfds:"):
         return
-    raise UserError(
-        f"data.name: there is no dataset {name!r}{nearest(name, list(DATASETS))} "
-        f"(tfds:{name} would ask TensorFlow Datasets for it)"
-    )
+    if name not in DATASETS:
+        raise UserError(
+            f"data.name: there is no dataset {name!r}{nearest(name, list(DATASETS))} "
+            f"(tfds:{name} would ask TensorFlow Datasets for it)"
+        )
+    if text and name != TEXT:
+        raise UserError(
+            f"data.name: {name!r} holds images: give 'text' (your own files in data.dir) or "
+            "tfds:NAME, or another data.kind"
+        )
+    if name == TEXT and not text:
+        raise UserError("data.name: 'text' holds no images: give another data.kind, or data.name")
 
 
 def default_dir(name: str) -> Path:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.images import decode
 from zoo.data.prepare import encode_png
 from zoo.data.sources import open_source
 
 
-def export(data: DataConfig, out: Path, *, split: str, count: int) -> dict[str, Any]:
+def export(data: ImageData, out: Path, *, split: str, count: int) -> dict[str, Any]:
     """Writes examples spread evenly over a split as `OUT/INDEX-CLASS.png`.
 
     Returns:

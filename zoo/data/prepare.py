@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.base import Source, no_split
 from zoo.data.catalog import data_dir
 from zoo.data.images import decode
@@ -31,7 +31,7 @@ _AHEAD = 256  # examples that are read or decoded at a time
 
 
 def prepare(
-    data: DataConfig,
+    data: ImageData,
     out: Path,
     splits: Sequence[str] | None = None,
     *,
@@ -89,7 +89,7 @@ def prepare(
     return {"dir": str(out), "classes": len(info.classes), "splits": summary}
 
 
-def info(data: DataConfig) -> dict[str, Any]:
+def info(data: ImageData) -> dict[str, Any]:
     """What a dataset holds, without reading its images.
 
     Returns:
@@ -108,7 +108,7 @@ def info(data: DataConfig) -> dict[str, Any]:
     }
 
 
-def check(data: DataConfig, split: str) -> dict[str, Any]:
+def check(data: ImageData, split: str) -> dict[str, Any]:
     """Reads and decodes every image of a split.
 
     Args:
@@ -163,7 +163,7 @@ def encode_png(image: UInt8[np.ndarray, "_ _ channels"]) -> bytes:
     return cv2.imencode(".png", bgr)[1].tobytes()
 
 
-def _records(source: Source, data: DataConfig, split: str) -> Iterator[Record]:
+def _records(source: Source, data: ImageData, split: str) -> Iterator[Record]:
     root = f"{data_dir(data)}/"
 
     def read(index: int) -> Record:

@@ -1,4 +1,4 @@
-"""A dataset's name -> random access to its examples. The only module that imports TFDS."""
+"""A dataset's name -> random access to its examples."""
 
 import functools
 from pathlib import Path
@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import ImageData
 from zoo.data.base import ArraySource, Example, Source, no_split, parse_split
 from zoo.data.catalog import check_name, data_dir
 from zoo.data.folder import FolderSource, folder_splits
 from zoo.data.official import SPLITS, open_cifar, open_mnist
 from zoo.data.record import RecordSource, read_info
+from zoo.data.tfds import import_tfds, open_builder, open_examples
 
 DIGITS_TEST_PER_CLASS = 36
 
 
-def open_source(data: DataConfig, split: str) -> Source:
+def open_source(data: ImageData, split: str) -> Source:
     """Opens a split, or a slice of one, of the dataset that a config names.
 
     A directory that holds a prepared dataset is read as such, whatever the name.
@@ -42,7 +43,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     return part.of(_open_in_memory(data.name, root, part.name))
 
 
-def list_splits(data: DataConfig) -> tuple[str, ...]:
+def list_splits(data: ImageData) -> tuple[str, ...]:
     """The splits that the dataset has.
 
     Raises:
@@ -54,7 +55,7 @@ def list_splits(data: DataConfig) -> tuple[str, ...]:
     if info is not None:
         return tuple(info.splits)
     if data.name.startswith("tfds:"):
-        return tuple(_tfds_builder(data.name, data.dir).info.splits)
+        return tuple(open_builder(data.name, data.dir).info.splits)
     return folder_splits(root) if data.name == "folder" else SPLITS
 
 
@@ -109,10 +110,10 @@ class TfdsSource:
         Raises:
           UserError: TFDS is not installed, the dataset unknown, not prepared or not of this kind.
         """
-        builder = _tfds_builder(name, root)
+        builder = open_builder(name, root)
         if split not in builder.info.splits:
             raise no_split(split, list(builder.info.splits), name)
-        tfds, features = _import_tfds(), builder.info.features
+        tfds, features = import_tfds(), builder.info.features
         if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
             raise UserError(
                 f"{name} has the features {', '.join(features)}: image classification needs an "
@@ -123,10 +124,7 @@ class TfdsSource:
         skip = tfds.decode.SkipDecoding()
         # All of them, since some datasets have masks that would be decoded in vain.
         decoders = {k: skip for k, f in features.items() if isinstance(f, tfds.features.Image)}
-        try:
-            self._examples = builder.as_data_source(split=split, decoders=decoders)
-        except NotImplementedError as error:  # prepared, but as TFRecord
-            raise _unprepared(name, builder) from error
+        self._examples = open_examples(name, builder, split, decoders=decoders)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -141,35 +139,3 @@ class TfdsSource:
     def __reduce__(self):
         # TFDS's own pickles fail in a process that lacks the class of a custom builder.
         return TfdsSource, self._arguments
-
-
-def _import_tfds() -> Any:
-    try:
-        import tensorflow_datasets
-    except ImportError as error:
-        raise UserError(
-            f"tfds: datasets need TensorFlow Datasets ({error}): "
-            "pip install tensorflow-datasets importlib_resources h5py"
-        ) from error
-    return tensorflow_datasets
-
-
-def _tfds_builder(name: str, root: str | None) -> Any:
-    tfds = _import_tfds()
-    try:
-        builder = tfds.builder(name.removeprefix("tfds:"), data_dir=root)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise UserError(f"TFDS has no dataset {name!r}: {str(error).splitlines()[0]}") from error
-    if not builder.info.splits:
-        raise _unprepared(name, builder)
-    return builder
-
-
-def _unprepared(name: str, builder: Any) -> UserError:
-    arguments = f"'{name.removeprefix('tfds:')}', data_dir='{builder.data_dir_root}'"
-    return UserError(
-        f"{name} is not prepared as ArrayRecord in {builder.data_dir}. Where there is internet, "
-        f'run: python -c "import tensorflow_datasets as t; t.builder({arguments}, '
-        "file_format='array_record').download_and_prepare()\" (some datasets need pip install "
-        "tensorflow for this one step); data.dir is TFDS's data_dir"
-    )

@@ -20,9 +20,9 @@ import numpy as np
 from absl import flags
 
 from zoo.config import UserError
-from zoo.config.schema import DataConfig
+from zoo.config.data import DataConfig
 from zoo.data.batches import Batch, BatchMaker, Made, host_rows
-from zoo.data.sources import open_source
+from zoo.data.rows import open_rows
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +47,18 @@ def train_batches(
       num_hosts: hosts that share the global batch.
 
     Returns:
-      An iterator of dicts of arrays, B being this host's share of the batch: "image" uint8
-      [B, rows, cols, channels], "label" int32 [B], "weight" float32 [B], "index" int32 [B] (the
+      An iterator of dicts of arrays, B being this host's share of the batch: what `open_rows`
+      makes of an example, with B in front, "weight" float32 [B], and "index" int32 [B] (the
       example's place in its split).
 
     Raises:
-      UserError: as `open_source`; the hosts cannot share the batch. While iterating: an image that
-        cannot be read (unless `on_bad_image` is "skip") or whose size is wrong in the end.
+      UserError: as `open_rows`; the hosts cannot share the batch. While iterating: what a row
+        raises, such as an image that cannot be read.
     """
-    rows = host_rows(data.batch_size, "data.batch_size", host, num_hosts)
-    source = open_source(data, data.train_split)
-    make = BatchMaker(source, data, seed=seed, rows=rows, batch_size=data.batch_size)
+    own = host_rows(data.batch_size, "data.batch_size", host, num_hosts)
+    check_counts(data)
+    rows = open_rows(data, data.train_split, train=True)
+    make = BatchMaker(rows, seed=seed, own=own, batch_size=data.batch_size, threads=data.threads)
     return Stream(make, data, start, stop)
 
 
@@ -81,21 +82,25 @@ def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int 
     """
     batch_size = data.eval_batch_size or data.batch_size
     key = "data.eval_batch_size" if data.eval_batch_size else "data.batch_size"
-    rows = host_rows(batch_size, key, host, num_hosts)
-    source = open_source(data, split)
-    make = BatchMaker(source, data, seed=None, rows=rows, batch_size=batch_size)
-    return Stream(make, data, 0, math.ceil(len(source) / batch_size))
+    own = host_rows(batch_size, key, host, num_hosts)
+    check_counts(data)
+    rows = open_rows(data, split, train=False)
+    make = BatchMaker(rows, seed=None, own=own, batch_size=batch_size, threads=data.threads)
+    return Stream(make, data, 0, math.ceil(len(rows) / batch_size))
+
+
+def check_counts(data: DataConfig) -> None:
+    """Raises a UserError where a count that makes batches is too small."""
+    for key, least in {"repeats": 1, "workers": 0, "threads": 1, "prefetch": 1}.items():
+        if getattr(data, key, least) < least:
+            raise UserError(f"data.{key} is {getattr(data, key)}: it is {least} or more")
 
 
 class Stream(Iterator[Batch]):
     """Batches made ahead. It closes itself at its end; close it when leaving it earlier."""
 
     def __init__(self, make: BatchMaker, data: DataConfig, start: int, stop: int | None):
-        for key, least in {"repeats": 1, "workers": 0, "threads": 1, "prefetch": 1}.items():
-            if getattr(data, key) < least:
-                raise UserError(f"data.{key} is {getattr(data, key)}: it is {least} or more")
         self.skipped: dict[str, str] = {}  # unreadable image -> why, of the batches so far
-        self._on_bad_image = data.on_bad_image
         # Batches, not examples, pass through Grain: it needs 8 to 200 us an element.
         ahead = data.prefetch
         batches = grain.MapDataset.range(start, sys.maxsize if stop is None else stop).map(make)
@@ -123,11 +128,6 @@ class Stream(Iterator[Batch]):
         if made.error:
             raise UserError(made.error)
         for name, reason in made.unreadable:
-            if self._on_bad_image == "error":
-                raise UserError(
-                    f"{name} is no readable image ({reason}): mend or remove it, or set "
-                    "data.on_bad_image='skip'; `zoo data check` finds all of them"
-                )
             if name not in self.skipped:
                 self.skipped[name] = reason
                 _log.warning("skipped %s, which is no readable image (%s)", name, reason)

@@ -12,15 +12,14 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from zoo.config import UserError
-from zoo.config.schema import Config, DataConfig
-from zoo.data.sources import open_source
+from zoo.config.data import DataConfig
+from zoo.config.schema import Config
+from zoo.data.rows import open_rows
 from zoo.data.stream import eval_batches
 from zoo.sharding.batches import check_divides, put_batch
 from zoo.sharding.mesh import make_mesh
-from zoo.tasks.build import Params, abstract_model
-from zoo.tasks.classify import Batch, Classify
-
-METRICS = ("accuracy", "loss", "top5_accuracy")  # of a split, beside counts
+from zoo.tasks.base import Batch, Task
+from zoo.tasks.build import Params, abstract_model, make_task
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,7 @@ class Evaluation:
 
     metrics: dict[str, float | int]  # means over the split; `count` is the number of examples
     index: np.ndarray  # of the example in its split
-    label: np.ndarray
-    results: dict[str, np.ndarray]  # as `Classify.predict` gives them
+    results: dict[str, np.ndarray]  # as `Task.predict` gives them
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Evaluator:
     """A config's prediction function on its devices."""
 
     mesh: Mesh
+    task: Task
     put: Callable[[dict[str, np.ndarray]], Batch]  # host-local rows -> global batch
     predict: Callable[[Any, Batch], dict[str, Array]]  # results on every host
 
@@ -55,12 +54,12 @@ def make_evaluator(config: Config, mesh: Mesh | None = None) -> Evaluator:
     """
     mesh = mesh or make_mesh(config.mesh)
     check_divides("eval_batch_size", eval_batch_size(config), mesh)
-    task = Classify.from_config(config)
+    task = make_task(config)
     graphdef, _ = abstract_model(config)
 
     def predict(params, batch):
         results = task.predict(nnx.merge(graphdef, params), batch)
-        return {**results, **{name: batch[name] for name in ("index", "label", "weight")}}
+        return {**results, **{name: batch[name] for name in ("index", "weight")}}
 
     jit_predict = jax.jit(predict, out_shardings=NamedSharding(mesh, P()))
 
@@ -69,7 +68,7 @@ def make_evaluator(config: Config, mesh: Mesh | None = None) -> Evaluator:
             return jit_predict(params, batch)
 
     return Evaluator(
-        mesh, lambda batch: put_batch(batch, mesh, eval_batch_size(config)), predict_on_mesh
+        mesh, task, lambda batch: put_batch(batch, mesh, eval_batch_size(config)), predict_on_mesh
     )
 
 
@@ -80,34 +79,27 @@ def evaluate(evaluator: Evaluator, params: Params, data: DataConfig, split: str)
       split: as in the source, such as "test" or "train[99%:]".
 
     Returns:
-      Metrics `loss`, `accuracy`, `count`, and `top5_accuracy` where there are more than 5 classes.
+      What the task makes of the results, and `count`.
 
     Raises:
-      UserError: as `open_source`; no image of the split can be read.
+      UserError: as `open_rows`; no image of the split can be read.
     """
     batches = eval_batches(data, split, host=jax.process_index(), num_hosts=jax.process_count())
     parts = [jax.device_get(evaluator.predict(params, evaluator.put(b))) for b in batches]
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    real = rows.pop("weight") > 0
-    rows = {name: value[real] for name, value in rows.items()}
-    source = open_source(data, split)
-    index, label = rows.pop("index"), rows.pop("label")
+    results = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    real = results.pop("weight") > 0
+    results = {name: value[real] for name, value in results.items()}
+    rows, index = open_rows(data, split, train=False), results.pop("index")
     seen, counts = np.unique(index, return_counts=True)
-    if np.any(counts > 1) or (len(seen) < len(source) and data.on_bad_image == "error"):
+    may_miss = getattr(data, "on_bad_image", "error") == "skip"
+    if np.any(counts > 1) or (len(seen) < len(rows) and not may_miss):
         raise RuntimeError(
-            f"evaluation of {split!r} saw {len(seen)} of {len(source)} examples, some "
+            f"evaluation of {split!r} saw {len(seen)} of {len(rows)} examples, some "
             f"{counts.max()} times"
         )
     if not len(index):
-        raise UserError(f"none of the {len(source)} images of {split!r} could be read")
-    rank = rows["label_rank"]
-    metrics = {
-        "loss": float(np.mean(rows["loss"], dtype=np.float64)),
-        "accuracy": float(np.mean(rank == 0)),
-        "count": len(index),
-    }
-    if len(source.classes) > 5:
-        metrics["top5_accuracy"] = float(np.mean(rank < 5))
-    if len(index) < len(source):
-        metrics["unreadable"] = len(source) - len(index)
-    return Evaluation(metrics, index, label, rows)
+        raise UserError(f"none of the {len(rows)} images of {split!r} could be read")
+    metrics = evaluator.task.summarize({**results, "index": index}, rows) | {"count": len(index)}
+    if len(index) < len(rows):
+        metrics["unreadable"] = len(rows) - len(index)
+    return Evaluation(metrics, index, results)

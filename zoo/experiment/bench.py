@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from zoo.config.schema import Config
-from zoo.config.vit import macs
+from zoo.config.sizes import row_macs
 from zoo.data.stream import Stream, train_batches
 from zoo.sharding.devices import peak_flops
 from zoo.sharding.mesh import make_mesh
@@ -63,7 +63,7 @@ def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
     input_s = _seconds_a_batch(batches(), steps)
     both_s = float(np.median([*both()]))
     size = config.data.batch_size
-    flops = 6 * macs(config.model) * size
+    flops = 6 * row_macs(config) * size
     return {
         "step_s": step_s,
         "input_s": input_s,

@@ -2,7 +2,7 @@
 
 from zoo.config import UserError
 from zoo.config.schema import Config
-from zoo.data.sources import open_source
+from zoo.data.rows import open_rows
 from zoo.evaluation.evaluate import evaluate, make_evaluator
 from zoo.evaluation.features import extract_features, knn_accuracy, probe_accuracy
 from zoo.sharding.mesh import make_mesh
@@ -24,17 +24,7 @@ def evaluate_weights(
       UserError: no checkpoint, another model, another number of classes.
     """
     weights = open_weights(path)
-    if config is None:
-        config = weights.config
-    else:
-        model = weights.config.model
-        filled = {
-            "num_classes": config.model.num_classes or model.num_classes,
-            "image_size": config.model.image_size or model.image_size,
-            "channels": config.model.channels or model.channels,
-            "position_grid": config.model.position_grid or model.position_grid,
-        }
-        config = config.replace(model=config.model.replace(**filled))
+    config = weights.config if config is None else fill_model(config, weights.config)
     mesh = make_mesh(config.mesh)
     params = weights.load(mesh, config)
     check_classes(config)
@@ -54,12 +44,23 @@ def evaluate_weights(
     return metrics
 
 
+def fill_model(config: Config, trained: Config) -> Config:
+    """The config with what it leaves open of its model taken from the one that was trained."""
+    own, theirs = config.model, trained.model
+    if type(own) is not type(theirs):
+        families = [model.__struct_config__.tag for model in (own, theirs)]
+        raise UserError("the config has a model of family {!r}, the weights {!r}".format(*families))
+    open_keys = [key for key in own.__struct_fields__ if getattr(own, key) is None]
+    return config.replace(model=own.replace(**{key: getattr(theirs, key) for key in open_keys}))
+
+
 def check_classes(config: Config) -> None:
     """Raises a UserError where the data has another number of classes than the model."""
-    for split in config.data.eval_splits.values():
-        count = len(open_source(config.data, split).classes)
-        if count != config.model.num_classes:
+    known = getattr(config.model, "num_classes", None)
+    for split in config.data.eval_splits.values() if known is not None else ():
+        count = len(open_rows(config.data, split, train=False).classes) or 1  # regression has none
+        if count != known:
             raise UserError(
-                f"{config.data.name} {split} has {count} classes, the checkpoint "
-                f"{config.model.num_classes}: to train on these, start a run with config.init_from"
+                f"{config.data.name} {split} has {count} classes, the checkpoint {known}: "
+                "to train on these, start a run with config.init_from"
             )

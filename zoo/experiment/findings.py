@@ -11,7 +11,7 @@ from zoo.data.stream import eval_batches
 from zoo.evaluation.evaluate import Evaluation, evaluate
 from zoo.experiment.report import AttentionMap, Mistake
 from zoo.tasks.build import Params, abstract_model
-from zoo.tasks.classify import Classify
+from zoo.tasks.classify import Classify, vision_parts
 from zoo.training.loop import TrainResult
 
 NUM_MISTAKES, NUM_ATTENTION = 24, 8
@@ -28,7 +28,7 @@ def find(result: TrainResult) -> dict[str, Any]:
     confusion = None
     if len(classes) <= MAX_CLASSES:
         confusion = np.zeros((len(classes), len(classes)), np.int64)
-        np.add.at(confusion, (found.label, prediction), 1)
+        np.add.at(confusion, (found.results["label"], prediction), 1)
     wrong = worst_mistakes(found)
     looked_at = found.index[:NUM_ATTENTION].tolist()
     images = collect_images(config, split, {*found.index[wrong].tolist(), *looked_at})
@@ -39,7 +39,7 @@ def find(result: TrainResult) -> dict[str, Any]:
         "mistakes": tuple(
             Mistake(
                 image=images[int(found.index[row])],
-                truth=int(found.label[row]),
+                truth=int(found.results["label"][row]),
                 prediction=int(prediction[row]),
                 probability=float(found.results["probability"][row]),
                 truth_probability=float(found.results["label_probability"][row]),
@@ -55,7 +55,7 @@ def find(result: TrainResult) -> dict[str, Any]:
 
 def worst_mistakes(found: Evaluation) -> np.ndarray:
     """Rows of an evaluation that are wrong, the surest ones first."""
-    wrong = np.flatnonzero(found.results["prediction"] != found.label)
+    wrong = np.flatnonzero(found.results["prediction"] != found.results["label"])
     sureness = found.results["probability"][wrong]
     return wrong[np.argsort(-sureness, kind="stable")][:NUM_MISTAKES]
 
@@ -79,7 +79,7 @@ def attention_maps(
 
     Of the cls token where the model pools by it, else the mean over all queries.
     """
-    cfg, task = config.model, Classify.from_config(config)
+    (cfg, _), task = vision_parts(config), Classify.from_config(config)
     graphdef, _ = abstract_model(config)
 
     def attend(params, image):
@@ -100,7 +100,7 @@ def attention_maps(
             AttentionMap(
                 image=image,
                 heat=(heat - low) / max(high - low, 1e-12),
-                truth=int(found.label[row_of[index]]),
+                truth=int(found.results["label"][row_of[index]]),
                 prediction=int(found.results["prediction"][row_of[index]]),
                 name=f"{split} #{index}",
             )

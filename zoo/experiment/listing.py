@@ -1,11 +1,12 @@
 """`zoo list`: what there is, known without importing jax."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zoo.config import bert, decoder, vit
 from zoo.config.load import CONFIG_DIR
-from zoo.config.vit import SIZES, ViTConfig, macs, num_params
 from zoo.data.catalog import DATASETS
 
 # The patch sizes that a size is published with; 16 where it is not named here.
@@ -28,20 +29,38 @@ def catalog(what: str | None = None) -> dict[str, list[dict[str, Any]]]:
 
 
 def models() -> list[dict[str, Any]]:
-    """Each size of ViT with the patches that it is published with, at 224 and 1,000 classes."""
-    names = [f"{size}/{patch}" for size in SIZES for patch in _PATCHES.get(size, (16,))]
-    found = []
+    """Each size of each family: ViT at 224 and 1,000 classes, text at its published vocabulary."""
+    return [*_vits(), *_berts(), *_decoders()]
+
+
+def _vits() -> Iterator[dict[str, Any]]:
+    names = [f"{size}/{patch}" for size in vit.SIZES for patch in _PATCHES.get(size, (16,))]
     for name in names:
-        cfg = ViTConfig(size=name, num_classes=1000, image_size=224, channels=3)
-        found.append(
-            {
-                "name": f"vit {name}",
-                "num_params": num_params(cfg),
-                "gmacs": round(macs(cfg) / 1e9, 3),
-                "about": f"width {cfg.width}, depth {cfg.depth}, {cfg.num_heads} heads",
-            }
+        cfg = vit.ViTConfig(size=name, num_classes=1000, image_size=224, channels=3)
+        yield _model(f"vit {name}", cfg, vit.num_params(cfg), vit.macs(cfg), "224 pixels")
+
+
+def _berts() -> Iterator[dict[str, Any]]:
+    for name in bert.SIZES:
+        cfg = bert.BertConfig(size=name, vocab_size=30_522)
+        yield _model(
+            f"bert {name}", cfg, bert.num_params(cfg), bert.macs(cfg, 128, 20), "128 tokens"
         )
-    return found
+
+
+def _decoders() -> Iterator[dict[str, Any]]:
+    for name in decoder.SIZES:
+        vocab_size = decoder.VOCABULARIES[name.partition("-")[0]]
+        cfg = decoder.DecoderConfig(size=name, vocab_size=vocab_size)
+        yield _model(
+            f"decoder {name}", cfg, decoder.num_params(cfg), decoder.macs(cfg, 1024), "1,024 tokens"
+        )
+
+
+def _model(name: str, cfg: Any, num_params: int, macs: int, row: str) -> dict[str, Any]:
+    about = f"width {cfg.width}, depth {cfg.depth}, {cfg.num_heads} heads; work at {row}"
+    gmacs = round(macs / 1e9, 3)
+    return {"name": name, "num_params": num_params, "gmacs": gmacs, "about": about}
 
 
 def configs() -> list[dict[str, Any]]:

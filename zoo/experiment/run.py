@@ -8,8 +8,9 @@ from pathlib import Path
 import jax
 
 from zoo.config import UserError
+from zoo.config.data import ImageData
 from zoo.config.schema import Config
-from zoo.config.vit import num_params
+from zoo.config.sizes import num_params
 from zoo.experiment.findings import find
 from zoo.experiment.report import ReportArtifacts, write_report
 from zoo.training.loop import Diverged, TrainResult
@@ -63,13 +64,13 @@ def train(
 def artifacts(result: TrainResult) -> ReportArtifacts | None:
     """What the report shows of the finished model: None where there is nothing to evaluate on."""
     config = result.run.config
-    if not config.data.eval_splits:
+    if not config.data.eval_splits or not isinstance(config.data, ImageData):
         return None
     found = find(result)
     device = jax.devices()[0]
     return ReportArtifacts(
         classes=result.run.classes,
-        num_params=num_params(config.model),
+        num_params=num_params(config),
         device=f"{jax.device_count()} x {device.device_kind}",
         command=command_line(),
         **found,

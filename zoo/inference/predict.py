@@ -13,7 +13,7 @@ from zoo.config.schema import Config, MeshConfig
 from zoo.data.images import build_ops, decode
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import Params, abstract_model
-from zoo.tasks.classify import Classify
+from zoo.tasks.classify import Classify, vision_parts
 from zoo.training.weights import open_weights
 
 
@@ -28,8 +28,9 @@ class Classifier:
 
     def __init__(self, config: Config, classes: Sequence[str], params: Params):
         self.config, self.classes, self.params = config, tuple(classes), params
+        _, self._data = vision_parts(config)
         task, (graphdef, _) = Classify.from_config(config), abstract_model(config)
-        self._preprocess = build_ops(config.data.eval_ops, config.data.image_size)
+        self._preprocess = build_ops(self._data.eval_ops, self._data.image_size)
         self._predict = jax.jit(
             lambda params, image: task.probabilities(
                 nnx.merge(graphdef, params)(task.normalize(image))
@@ -43,7 +44,7 @@ class Classifier:
           UserError: no such file, or no image in it.
         """
         try:
-            image = decode(Path(path).read_bytes(), self.config.data.channels)
+            image = decode(Path(path).read_bytes(), self._data.channels)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:

@@ -14,10 +14,12 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Key
 
-from zoo.models.fused_attention import LANES, fits, fused_attention
+from zoo.models.attention import Mask, attention
 from zoo.models.initializers import Initializer, ones, zeros
 from zoo.models.positions import Rotation, rotate
-from zoo.sharding.rules import Axis, constrain, gather, on_tpu, per_shard
+from zoo.sharding.rules import Axis, constrain, gather
+
+KeysValues = tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]
 
 
 def make_param(
@@ -34,7 +36,7 @@ def lift(param: nnx.Param, ndim: int, dtype: Any) -> Array:
 
 
 class Dense(nnx.Module):
-    """x @ kernel + bias, the kernel stored [in, out]."""
+    """x @ kernel + bias, the kernel stored [in, out]; the bias may be left out."""
 
     def __init__(
         self,
@@ -44,17 +46,38 @@ class Dense(nnx.Module):
         axes: tuple[Axis, Axis],
         kernel_init: Initializer,
         bias_init: Initializer = zeros,
+        use_bias: bool = True,
         rngs: nnx.Rngs,
     ):
         self.axes = axes
         self.kernel = make_param(kernel_init, (in_size, out_size), axes, rngs=rngs)
         # A bias as wide as the model is too small to be worth gathering.
         bias_axis = "norm" if axes[1] == "embed" else axes[1]
-        self.bias = make_param(bias_init, (out_size,), (bias_axis,), rngs=rngs)
+        self.bias = (
+            make_param(bias_init, (out_size,), (bias_axis,), rngs=rngs) if use_bias else None
+        )
 
     def __call__(self, x: Float[Array, "*B from"]) -> Float[Array, "*B to"]:
-        kernel = gather(self.kernel[...].astype(x.dtype), *self.axes)
-        return x @ kernel + lift(self.bias, x.ndim, x.dtype)
+        y = x @ gather(self.kernel[...].astype(x.dtype), *self.axes)
+        return y if self.bias is None else y + lift(self.bias, x.ndim, x.dtype)
+
+
+class Embedding(nnx.Module):
+    """A table of vectors [V, D], and the same table as an output layer."""
+
+    axes = ("vocab", "embed")
+
+    def __init__(self, num: int, width: int, *, init: Initializer, rngs: nnx.Rngs):
+        self.table = make_param(init, (num, width), self.axes, rngs=rngs)
+
+    def __call__(self, index: Int[Array, "*B"], dtype: Any) -> Float[Array, "*B D"]:
+        """The vectors of some indices."""
+        table = gather(self.table[...].astype(dtype), *self.axes)
+        return jnp.take(table, index, axis=0)
+
+    def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Scores of every row of the table: tied logits."""
+        return x @ gather(self.table[...].astype(x.dtype), *self.axes).T
 
 
 class LayerNorm(nnx.Module):
@@ -80,115 +103,166 @@ class LayerNorm(nnx.Module):
         return y.astype(x.dtype)
 
 
+class RMSNorm(nnx.Module):
+    """x / rms(x) * scale (Zhang 2019, arXiv 1910.07467), no bias."""
+
+    def __init__(self, width: int, *, epsilon: float, offset: float = 0.0, rngs: nnx.Rngs):
+        """`offset`: what is added to the stored scale; Gemma stores it from 0 on, with 1 added."""
+        init = nnx.initializers.constant(1.0 - offset)
+        self.scale = make_param(init, (width,), ("norm",), rngs=rngs)
+        self.epsilon, self.offset = epsilon, offset
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        wide = x.astype(jnp.float32)
+        square = jnp.mean(jnp.square(wide), -1, keepdims=True)
+        scale = lift(self.scale, x.ndim, jnp.float32) + self.offset
+        return (wide * jax.lax.rsqrt(square + self.epsilon) * scale).astype(x.dtype)
+
+
 class Attention(nnx.Module):
-    """Multi-head attention of queries to keys and values, all of the same width."""
+    """Multi-head attention, with grouped key-value heads where there are fewer of them."""
 
     def __init__(
         self,
         width: int,
         num_heads: int,
         *,
-        qk_norm: bool = False,
-        epsilon: float = 1e-6,
-        fused: bool = False,
+        num_kv_heads: int | None = None,
+        head_size: int | None = None,
+        use_bias: bool = True,
+        make_norm: Callable[[int], nnx.Module] | None = None,
+        scale: float | None = None,
+        kernel: str = "xla",
         kernel_init: Initializer,
+        out_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
-        """`fused`: one kernel on TPUs, where it fits, instead of XLA's operations."""
-        self.num_heads = num_heads
-        self.fused = fused
-        head_size = width // num_heads
+        """Builds the layer.
+
+        Args:
+          num_kv_heads: heads of keys and values; default num_heads.
+          head_size: default width / num_heads.
+          use_bias: in all four projections.
+          make_norm: head size -> a norm of each query and key (QK-norm); None: without.
+          scale: of the scores; default head_size^-0.5.
+          kernel: "auto" or "xla", as in `attention`.
+          out_init: of the output projection; default kernel_init.
+        """
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads or num_heads
+        self.kernel, self.scale = kernel, scale
+        head_size = head_size or width // num_heads
         heads = ("heads", head_size)  # split between heads only
-        init = {"kernel_init": kernel_init, "rngs": rngs}
+        init = {"kernel_init": kernel_init, "use_bias": use_bias, "rngs": rngs}
+        q_width, kv_width = self.num_heads * head_size, self.num_kv_heads * head_size
         # Three kernels rather than one: a joint one would be initialised for an output of 3 D,
         # which is sqrt(1/2) too small, and its output would have to be split again.
-        self.q = Dense(width, width, axes=("embed", heads), **init)
-        self.k = Dense(width, width, axes=("embed", heads), **init)
-        self.v = Dense(width, width, axes=("embed", heads), **init)
-        self.out = Dense(width, width, axes=(heads, "embed"), **init)
-        self.q_norm = LayerNorm(head_size, epsilon=epsilon, rngs=rngs) if qk_norm else None
-        self.k_norm = LayerNorm(head_size, epsilon=epsilon, rngs=rngs) if qk_norm else None
+        self.q = Dense(width, q_width, axes=("embed", heads), **init)
+        self.k = Dense(width, kv_width, axes=("embed", heads), **init)
+        self.v = Dense(width, kv_width, axes=("embed", heads), **init)
+        init["kernel_init"] = out_init or kernel_init
+        self.out = Dense(q_width, width, axes=(heads, "embed"), **init)
+        self.q_norm = make_norm(head_size) if make_norm else None
+        self.k_norm = make_norm(head_size) if make_norm else None
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
         context: Float[Array, "B S D"] | None = None,
         *,
+        kv: KeysValues | None = None,
+        mask: Mask | None = None,
+        bias: Float[Array, "_ N T S"] | None = None,
         rotation: Rotation | None = None,
+        keys: Key[Array, " B"] | None = None,
+        rate: float = 0.0,
         probabilities: bool = False,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B N T S"] | None]:
         """Queries of `x` look at `context`, by default at `x` itself.
 
+        Args:
+          kv: keys and values from `keys_values`, of a cache say, in place of a context.
+          rotation: of queries, and of the keys of a context.
+          keys, rate: dropout of the probabilities.
+
         Returns:
           The output, and the attention probabilities where they are asked for.
         """
-        fused = self.fused and context is None and not probabilities
-        context = x if context is None else context
-        q, k, v = self._heads(self.q(x)), self._heads(self.k(context)), self._heads(self.v(context))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        if fused and on_tpu() and fits(q.shape[3], self.num_heads, q.shape[1]):
-            y, weights = attend_fused(q, k, v), None
-        else:
-            y, weights = attend(q, k, v)
-        y = self.out(checkpoint_name(y.reshape(x.shape), "attended"))
-        return y, weights if probabilities else None
+        q = self._heads(self.q(x), self.num_heads)
+        q = q if self.q_norm is None else self.q_norm(q)
+        q = q if rotation is None else rotate(q, rotation)
+        k, v = self.keys_values(x if context is None else context, rotation) if kv is None else kv
+        y, weights = attention(
+            q,
+            k,
+            v,
+            mask=mask,
+            bias=bias,
+            scale=self.scale,
+            keys=keys,
+            rate=rate,
+            kernel=self.kernel,
+            probabilities=probabilities,
+        )
+        return self.out(checkpoint_name(y.reshape(*x.shape[:2], -1), "attended")), weights
 
-    def _heads(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
-        x = x.reshape(*x.shape[:2], self.num_heads, -1)
+    def keys_values(
+        self, context: Float[Array, "B S D"], rotation: Rotation | None = None
+    ) -> KeysValues:
+        """Keys and values [B, S, K, H] of a context."""
+        k = self._heads(self.k(context), self.num_kv_heads)
+        k = k if self.k_norm is None else self.k_norm(k)
+        k = k if rotation is None else rotate(k, rotation)
+        return k, self._heads(self.v(context), self.num_kv_heads)
+
+    def _heads(self, x: Float[Array, "B T _"], num_heads: int) -> Float[Array, "B T _ H"]:
+        x = x.reshape(*x.shape[:2], num_heads, -1)
         return constrain(x, "batch", None, "heads", None)
 
 
-def attend(
-    q: Float[Array, "B T N H"], k: Float[Array, "B S N H"], v: Float[Array, "B S N H"]
-) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
-    """Scaled dot-product attention: the mean of values, and the probabilities it weighs them by."""
-    scores = jnp.einsum("BTNH,BSNH->BNTS", q * q.shape[-1] ** -0.5, k)
-    probabilities = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)
-    return jnp.einsum("BNTS,BSNH->BTNH", probabilities, v), probabilities
-
-
-def attend_fused(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B T N H"],
-    v: Float[Array, "B T N H"],
-    *,
-    interpret: bool = False,
-) -> Float[Array, "B T N H"]:
-    """As `attend`, by a TPU kernel on each device's own examples and heads."""
-    head_size = q.shape[-1]
-    flat = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
-    kernel = partial(fused_attention, head_size=head_size, interpret=interpret)
-    # The kernel takes whole groups of LANES, so a device must get whole groups.
-    return per_shard(kernel, flat, ("batch", None, ("heads", LANES))).reshape(q.shape)
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_erf": partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
 
 
 class Mlp(nnx.Module):
-    """Dense, GELU, Dense."""
+    """Dense, activation, Dense; or gated (Shazeer 2020, arXiv 2002.05202), with two Dense in."""
 
     def __init__(
         self,
         width: int,
         mlp_dim: int,
         *,
-        gelu: str,
+        activation: str,
+        gated: bool = False,
+        use_bias: bool = True,
         kernel_init: Initializer,
+        out_init: Initializer | None = None,
         bias_init: Initializer = zeros,
         rngs: nnx.Rngs,
     ):
-        init = {"kernel_init": kernel_init, "bias_init": bias_init, "rngs": rngs}
+        """`activation`: a name of ACTIVATIONS; gated, it goes over `gate`, which weighs `up`."""
+        init = {
+            "kernel_init": kernel_init, "bias_init": bias_init, "use_bias": use_bias, "rngs": rngs,
+        }  # fmt: skip
+        self.gate = Dense(width, mlp_dim, axes=("embed", "mlp"), **init) if gated else None
         self.up = Dense(width, mlp_dim, axes=("embed", "mlp"), **init)
+        init["kernel_init"] = out_init or kernel_init
         self.down = Dense(mlp_dim, width, axes=("mlp", "embed"), **init)
-        self.gelu = gelu
+        self.activation = activation
 
     def __call__(
         self, x: Float[Array, "B T D"], *, keys: Key[Array, " B"] | None = None, rate: float = 0.0
     ) -> Float[Array, "B T D"]:
         """`keys` and `rate`: dropout of the hidden units."""
+        activate = ACTIVATIONS[self.activation]
         hidden = constrain(self.up(x), "batch", None, "mlp")
-        hidden = jax.nn.gelu(hidden, approximate=self.gelu == "tanh")
+        if self.gate is None:
+            hidden = activate(hidden)
+        else:
+            hidden = activate(constrain(self.gate(x), "batch", None, "mlp")) * hidden
         return self.down(dropout(hidden, keys, rate))
 
 
@@ -253,16 +327,16 @@ _REMAT: dict[str, Callable[..., bool]] = {
 
 
 def run_stack(
-    call: Callable[[Any, Array, Any], tuple[Array, Any]],
+    call: Callable[[Any, Any, Any], tuple[Any, Any]],
     module: nnx.Module,
-    x: Float[Array, "B T D"],
+    x: Any,
     layer_inputs: Any,
     *,
     depth: int,
     scan: bool,
     remat: str,
-) -> tuple[Float[Array, "B T D"], Any]:
-    """Sends `x` through every layer of a `stack`.
+) -> tuple[Any, Any]:
+    """Sends `x`, an array [B, T, D] or a tree with more, through every layer of a `stack`.
 
     Args:
       call: (one layer's module, x, its inputs) -> (x, what to collect).

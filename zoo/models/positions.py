@@ -1,11 +1,50 @@
-"""Where a patch is: tables of positions, rotations, and resizing tables to other grids."""
+"""Where a token is: sines, rotations; a patch's tables, and resizing them to other grids."""
 
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Grid = tuple[int, int]
-Rotation = tuple[Float[Array, "T half"], Float[Array, "T half"]]
+# Cosines and sines, for every example alike or for each its own.
+Rotation = tuple[Float[Array, "*B T half"], Float[Array, "*B T half"]]
+
+
+def sinusoids(position: Int[Array, "*at"], width: int) -> Float[Array, "*at D"]:
+    """Sines, then cosines (Vaswani 2017, arXiv 1706.03762), float32.
+
+    As in tensor2tensor and Flax's examples: the frequencies are 10,000^-i for i from 0 to 1 in
+    width / 2 steps, both ends included.
+    """
+    omega = jnp.asarray(10_000.0 ** -np.linspace(0, 1, width // 2), jnp.float32)
+    angles = _angles(position, omega)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def rope_frequencies(
+    head_size: int, base: float, *, scaling: float = 1.0, original_length: int = 8192
+) -> Float[Array, " half"]:
+    """Radians a token of each pair of `rotate` (Su 2021, arXiv 2104.09864), float32.
+
+    Llama 3's way to longer texts: what turns less than once in `original_length` tokens turns
+    `scaling` times slower, what turns more than four times as before, the rest in between.
+    """
+    frequency = base ** -np.arange(0, 1, 2 / head_size)
+    turns = original_length * frequency / (2 * np.pi)
+    kept = np.clip((turns - 1) / (4 - 1), 0, 1)
+    return jnp.asarray(frequency * (kept + (1 - kept) / scaling), jnp.float32)
+
+
+def rope(position: Int[Array, "*at"], frequencies: Float[Array, " half"]) -> Rotation:
+    """Cosines and sines of the angles that `rotate` turns queries and keys by."""
+    angles = _angles(position, frequencies)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _angles(
+    position: Int[Array, "*at"], frequencies: Float[Array, " half"]
+) -> Float[Array, "*at half"]:
+    position = position.astype(jnp.float32)[..., None]
+    return position * frequencies.reshape((1,) * (position.ndim - 1) + (-1,))
 
 
 def sincos2d(grid: Grid, width: int, *, temperature: float = 10_000.0) -> np.ndarray:
@@ -37,7 +76,7 @@ def rotations(grid: Grid, head_size: int, *, num_prefix: int, base: float = 100.
 
 def rotate(x: Float[Array, "B T N H"], rotation: Rotation) -> Float[Array, "B T N H"]:
     """Turns the pairs (x[i], x[i + H/2]) of every head, in float32."""
-    cos, sin = (r[None, :, None] for r in rotation)
+    cos, sin = (r[..., None, :] if r.ndim == 3 else r[None, :, None] for r in rotation)
     a, b = jnp.split(x.astype(jnp.float32), 2, -1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 

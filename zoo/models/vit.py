@@ -4,6 +4,7 @@ Reads top to bottom: the block, the model, the heads. A token sequence is cls (p
 "cls" only), registers, then patches row by row.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -47,9 +48,8 @@ class Block(nnx.Module):
         self.attn = Attention(
             D,
             cfg.num_heads,
-            qk_norm=cfg.qk_norm,
-            epsilon=epsilon,
-            fused=cfg.attention == "auto",
+            make_norm=partial(LayerNorm, epsilon=epsilon, rngs=rngs) if cfg.qk_norm else None,
+            kernel=cfg.attention,
             kernel_init=init["kernel"],
             rngs=rngs,
         )
@@ -57,7 +57,7 @@ class Block(nnx.Module):
         self.mlp = Mlp(
             D,
             cfg.mlp_dim,
-            gelu=cfg.gelu,
+            activation=f"gelu_{cfg.gelu}",
             kernel_init=init["kernel"],
             bias_init=init["mlp_bias"],
             rngs=rngs,
@@ -275,7 +275,7 @@ class MapPool(nnx.Module):
         self.mlp = Mlp(
             D,
             cfg.mlp_dim,
-            gelu=cfg.gelu,
+            activation=f"gelu_{cfg.gelu}",
             kernel_init=kernel,
             bias_init=init["mlp_bias"],
             rngs=rngs,

@@ -5,6 +5,7 @@ Arrays name their dimensions by logical axes. A parameter carries the names as i
 activations are named where `constrain` is called.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -22,6 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
     "heads": ("tensor",),  # attention heads, or with a piece of one head's size, their width
     "mlp": ("tensor",),  # the MLP's hidden width
+    "vocab": ("tensor",),  # tokens that there are, in embeddings and logits
     "classes": ("tensor",),
     "layers": (),  # the stack that a scan walks through
     "norm": (),  # scales and biases as wide as the model: too small to be worth gathering
@@ -71,6 +73,13 @@ def batch_spec(mesh: Mesh | AbstractMesh) -> P:
     """How a batch's first dimension is split, whatever its size."""
     axes = tuple(axis for axis in RULES["batch"] if mesh.shape.get(axis, 1) > 1)
     return P(axes) if axes else P()
+
+
+def batch_shards() -> int:
+    """Over how many devices the mesh in context splits a batch; 1 without one, or inside pmap."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return math.prod(mesh.shape[a] for a in RULES["batch"] if kinds.get(a) == AxisType.Auto)
 
 
 def constrain(x: jax.Array, *axes: Axis) -> jax.Array:

@@ -4,28 +4,49 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from zoo.config.schema import Config, DataConfig, TaskConfig
+from zoo.config import UserError
+from zoo.config.data import ImageData
+from zoo.config.schema import Config, TaskConfig
+from zoo.config.vit import ViTConfig
+from zoo.data.base import Rows
+from zoo.tasks.base import Batch, Metrics, row_keys, shares
 from zoo.tasks.mixing import erase, mix
 
-Batch = dict[str, Array]
+
+def vision_parts(config: Config) -> tuple[ViTConfig, ImageData]:
+    """The model and the data of a config for images.
+
+    Raises:
+      UserError: it is for something else.
+    """
+    if not isinstance(config.model, ViTConfig) or not isinstance(config.data, ImageData):
+        kind = config.data.__struct_config__.tag
+        raise UserError(f"this is for image classifiers, and the model was trained on {kind!r}")
+    return config.model, config.data
 
 
 @dataclass(frozen=True)
 class Classify:
-    """The mathematics of classification; holds settings and no state."""
+    """The mathematics of image classification."""
 
     num_classes: int
     cfg: TaskConfig
-    data: DataConfig
+    data: ImageData
+
+    metric_names = ("accuracy", "loss", "top5_accuracy")
 
     @classmethod
     def from_config(cls, config: Config) -> "Classify":
         """The task of a config whose `model.num_classes` is filled in."""
-        assert config.model.num_classes is not None
-        return cls(config.model.num_classes, config.task, config.data)
+        model, data = vision_parts(config)
+        assert model.num_classes is not None
+        if config.task.z_loss:
+            raise UserError("config.task.z_loss is for the token losses of text: leave it out")
+        return cls(model.num_classes, config.task, data)
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """What the training loss needs: normalised, erased and mixed images with soft targets.
@@ -37,10 +58,10 @@ class Classify:
           batch: `image` uint8 [B, rows, cols, C], `label` int32 [B], `weight` float32 [B].
           key: of this step.
         """
-        rows = jnp.arange(batch["label"].shape[0])
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+        num_rows = batch["label"].shape[0]
+        keys = row_keys(key, num_rows)
         mix_key, erase_keys, mix_keys, model_keys = (
-            jax.random.fold_in(key, rows.size),
+            jax.random.fold_in(key, num_rows),
             *(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(3)),
         )
         image = self.normalize(batch["image"])
@@ -59,7 +80,7 @@ class Classify:
             "image": image,
             "target": target,
             "label": batch["label"],
-            "weight": batch["weight"],
+            "weight": shares(batch["weight"]),
             "keys": model_keys,
         }
 
@@ -69,17 +90,13 @@ class Classify:
         std = jnp.array(self.data.pixel_std, jnp.float32)
         return (image.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
-    def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The sum of the losses of a prepared batch's examples, and sums to report beside it.
-
-        Sums rather than means, so that microbatches and devices add up exactly. The second part
-        has `weight`, the number of real examples, which every mean is over.
-        """
+    def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Some rows' part of the mean loss and accuracy of a prepared batch."""
         logits = model(batch["image"], keys=batch["keys"])
         weight = batch["weight"]
         loss = jnp.sum(self.losses(logits, batch["target"]) * weight)
         correct = jnp.sum((jnp.argmax(logits, -1) == batch["label"]) * weight)
-        return loss, {"weight": jnp.sum(weight), "loss": loss, "accuracy": correct}
+        return loss, {"loss": loss, "accuracy": correct}
 
     def losses(
         self, logits: Float[Array, "B classes"], target: Float[Array, "B classes"]
@@ -104,12 +121,24 @@ class Classify:
         first = jnp.arange(self.num_classes)[None] < label[:, None]
         rank = jnp.sum(~(logits <= own) | ((logits == own) & first), -1)
         return {
+            "label": label,
             "loss": self.losses(logits, jax.nn.one_hot(label, self.num_classes)),
             "prediction": jnp.argmax(logits, -1).astype(jnp.int32),
             "probability": jnp.max(probability, -1),
             "label_probability": jnp.take_along_axis(probability, label[:, None], 1)[:, 0],
             "label_rank": rank.astype(jnp.int32),  # classes that beat the true one; 0: correct
         }
+
+    def summarize(self, results: dict[str, np.ndarray], rows: Rows) -> dict[str, float | int]:
+        """`loss`, `accuracy`, and `top5_accuracy` where there are more than 5 classes."""
+        rank = results["label_rank"]
+        metrics = {
+            "loss": float(np.mean(results["loss"], dtype=np.float64)),
+            "accuracy": float(np.mean(rank == 0)),
+        }
+        if len(rows.classes) > 5:
+            metrics["top5_accuracy"] = float(np.mean(rank < 5))
+        return metrics
 
     def probabilities(self, logits: Float[Array, "B classes"]) -> Float[Array, "B classes"]:
         """What the loss takes the logits to mean: softmax, or independent sigmoids."""

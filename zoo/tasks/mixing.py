@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from zoo.config.schema import MixConfig
+from zoo.config.data import MixConfig
 
 _ERASE_TRIES = 10  # timm's: boxes drawn until one fits into the image
 

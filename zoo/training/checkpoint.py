@@ -33,6 +33,11 @@ class DamagedCheckpoint(Exception):
     """A checkpoint cannot be read, or what it holds is not what was saved."""
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether the best value of a metric is its smallest."""
+    return metric.endswith(("loss", "perplexity", "bits_per_byte"))
+
+
 def flatten(tree: Any) -> dict[str, Any]:
     """A pytree as {dotted path: leaf}: names that do not depend on container types."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -57,8 +62,8 @@ class Checkpoints:
     Args:
       directory: made if it does not exist, unless `read_only`.
       keep_last: how many of the newest are kept.
-      best_metric: a key of the metrics given to `save`; the best by it is kept as well, the
-        smallest if its name ends in "loss", else the largest.
+      best_metric: a key of the metrics given to `save`; the best by it is kept as well, as
+        `lower_is_better` says.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class Checkpoints:
             kept.append(
                 policies.BestN(
                     get_metric_fn=lambda metrics: metrics.get(best_metric, float("-inf")),
-                    reverse=best_metric.endswith("loss"),
+                    reverse=lower_is_better(best_metric),
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )
@@ -198,7 +203,7 @@ class Checkpoints:
         for name, item in wanted.items():
             if name in saved and name not in stored:
                 raise DamagedCheckpoint(f"the files of {name} are missing")
-            _check_same(f"{self.directory / str(step)}", stored.get(name, {}), item)
+            check_same(f"{self.directory / str(step)}", stored.get(name, {}), item)
         arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
         with _damage_at(step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
@@ -277,7 +282,7 @@ class Checkpoints:
 def best_step(metas: dict[int, dict[str, Any]], metric: str) -> int | None:
     """The step that is best by a metric, of those whose `meta` is given."""
     values = {step: meta["metrics"].get(metric) for step, meta in metas.items()}
-    sign = -1 if metric.endswith("loss") else 1
+    sign = -1 if lower_is_better(metric) else 1
     known = {step: sign * value for step, value in values.items() if value is not None}
     return max(known, key=lambda step: (known[step], step)) if known else None
 
@@ -296,7 +301,8 @@ def checksum(x: Array) -> UInt32[Array, ""]:
     return jnp.sum(bits * (2 * weight + 1), dtype=jnp.uint32)
 
 
-def _check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises a UserError at the first array that is not on both sides, of one shape and type."""
     for name in sorted(stored.keys() | wanted.keys()):
         have, want = stored.get(name), wanted.get(name)
         if have is None or want is None or (have.shape, have.dtype) != (want.shape, want.dtype):

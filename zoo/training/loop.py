@@ -29,7 +29,7 @@ from zoo.training.schedules import make_schedule
 from zoo.training.signals import stop_signals
 from zoo.training.step import TrainState
 from zoo.training.weights import params_from
-from zoo.training.workdir import check_workdir, write_config
+from zoo.training.workdir import check_tokenizer, check_workdir, store_tokenizer, write_config
 
 
 class Diverged(UserError):
@@ -73,6 +73,7 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
     run = resolve(config)
     config, total = run.config, run.total_steps
     check_workdir(workdir, config)
+    check_tokenizer(workdir, run.tokenizer)
 
     # 2. The step, on its mesh.
     mesh = make_mesh(config.mesh)
@@ -87,6 +88,7 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
     state = first_state(config, runner, checkpoints)
     start = int(state.step)
     write_config(workdir, config)
+    store_tokenizer(workdir, run.tokenizer)
 
     # 4. The batches, from the first one that this state has not seen.
     batches = train_batches(

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from zoo.config.schema import Config
-from zoo.config.vit import macs
+from zoo.config.sizes import row_macs, row_tokens
 from zoo.sharding.devices import peak_flops
 from zoo.training.workdir import write_text
 
@@ -81,7 +81,9 @@ class Progress:
 
     def log(self, step: int, metrics: dict[str, float | int]) -> None:
         """Shows metrics of a step."""
-        shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
+        shown = ("loss", "accuracy", "learning_rate", "tokens_per_second", "mfu")
+        if "tokens_per_second" not in metrics:
+            shown = ("loss", "accuracy", "learning_rate", "examples_per_second", "mfu")
         text = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
         if self._bar is not None:
             self._bar.set_postfix_str(text)
@@ -114,11 +116,13 @@ class Meter:
 
     def __init__(self, config: Config):
         self._batch_size = config.data.batch_size
-        self._flops = 3 * 2 * macs(config.model)
+        macs = row_macs(config)
+        self._flops = 3 * 2 * macs
+        self._row_tokens = row_tokens(config)
         self._peak = peak_flops(jax.devices()[0]) * jax.device_count()
         self.formula = (
             f"MFU = examples/s x {self._flops:.4g} model FLOPs an example (3 x 2 x "
-            f"{macs(config.model):.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "
+            f"{macs:.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "
             f"{jax.devices()[0].device_kind}"
         )
         self._step: int | None = None
@@ -135,7 +139,12 @@ class Meter:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) * self._batch_size / seconds
         self.start(step)
-        return {"examples_per_second": rate, "mfu": rate * self._flops / self._peak}
+        rates = {"examples_per_second": rate, "mfu": rate * self._flops / self._peak}
+        return (
+            rates
+            if not self._row_tokens
+            else rates | {"tokens_per_second": rate * self._row_tokens}
+        )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -6,6 +6,9 @@ by lr, which is
 
   adamw      Loshchilov 2019 (arXiv 1711.05101) as in optax and PyTorch; big_vision does not
              multiply by lr, so its 1e-4 is 0.1 here at lr 1e-3
+  bert_adamw Devlin 2018 (arXiv 1810.04805), as in its code: AdamW whose moments start at zero and
+             are not corrected for it, so that early updates are up to (1 - b1) / sqrt(1 - b2) =
+             3.2 times as large; it has nothing of optax's but the form
   lion       Chen 2023 (arXiv 2302.06675), as in optax
   muon       Jordan 2024, as in optax, with the same decay for the matrices and for the AdamW half
   sgd        Loshchilov's SGDW; PyTorch's `weight_decay` is added to the gradient before momentum
@@ -36,14 +39,25 @@ from optax.contrib import MuonDimensionNumbers, muon
 from zoo.config import UserError
 from zoo.config.load import nearest
 from zoo.config.schema import OptimizerConfig
+from zoo.training.bert_adam import scale_by_bert_adam
 from zoo.training.paths import leaves_by_path, map_by_path, matching_paths, resolve_rules
 
 STACK = "blocks/"
-EMBEDDINGS = ("patch_embed", "pos_embed", "cls", "registers")
+EMBEDDINGS = (
+    "token_embed",
+    "type_embed",
+    "embed_norm",
+    "patch_embed",
+    "pos_embed",
+    "cls",
+    "registers",
+)
+OUTPUTS = ("head", "next_sentence")  # scores of classes
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "adamw": optax.adamw,
     "adafactor": optax.adafactor,
+    "bert_adamw": scale_by_bert_adam,
     "lamb": optax.lamb,
     "lion": optax.lion,
     "muon": muon,
@@ -202,6 +216,8 @@ def _direction(name: str, options: dict[str, Any]) -> optax.GradientTransformati
     """Gradients -> the direction u of the module's docstring."""
     if name == "adamw":
         return optax.scale_by_adam(**options)
+    if name == "bert_adamw":
+        return scale_by_bert_adam(**options)
     if name == "lion":
         return optax.scale_by_lion(**options)
     if name == "sgd":
@@ -260,7 +276,7 @@ def _matrix_axes(path: str, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 def _muon_axes(path: str, leaf: Any) -> MuonDimensionNumbers | None:
     axes = _matrix_axes(path, leaf.ndim)
-    if axes is None or path.split("/")[0] in (*EMBEDDINGS, "head"):
+    if axes is None or path.split("/")[0] in EMBEDDINGS + OUTPUTS:
         return None
     return MuonDimensionNumbers(*axes)
 

@@ -17,8 +17,8 @@ from zoo.config import UserError
 from zoo.config.schema import Config
 from zoo.sharding.batches import check_divides, put_batch
 from zoo.sharding.rules import batch_spec
-from zoo.tasks.build import Params, abstract_model, abstract_params, init_params
-from zoo.tasks.classify import Batch, Classify
+from zoo.tasks.base import Batch
+from zoo.tasks.build import Params, abstract_model, abstract_params, init_params, make_task
 from zoo.training.step import TrainState, init_state, train_step
 
 
@@ -50,7 +50,7 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
       UserError: the batch does not divide over the devices, or pmap is asked what it cannot do.
     """
     check_divides("batch_size", config.data.batch_size, mesh, config.accumulate)
-    task = Classify.from_config(config)
+    task = make_task(config)
     graphdef, _ = abstract_model(config)
     replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, batch_spec(mesh))
     key = jax.random.key(config.seed)

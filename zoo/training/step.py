@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from zoo.config.schema import Config
+from zoo.tasks.base import Batch, Task
 from zoo.tasks.build import Params
-from zoo.tasks.classify import Batch, Classify
 from zoo.training.optimizer import stop_frozen
 
 
@@ -51,15 +51,15 @@ def train_step(
     batch: Batch,
     *,
     config: Config,
-    task: Classify,
+    task: Task,
     graphdef: nnx.GraphDef,
     tx: optax.GradientTransformation,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step on a prepared batch (`Classify.prepare`).
+    """One step on a prepared batch (`Task.prepare`).
 
-    Losses and gradients are sums over examples until the very end, where they are divided by the
-    number of real ones: microbatches, devices and padding then all add up to the same mean.
+    Losses, metrics and gradients are sums over rows whose weights add up to one over the global
+    batch: microbatches, devices and padding then all add up to the same mean.
 
     Args:
       axis_name: the axis to sum over under `pmap`; under `jit` the compiler sums by itself.
@@ -74,25 +74,22 @@ def train_step(
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if config.accumulate == 1:
-        (_, sums), grads = grad_fn(state.params, batch)
+        (_, metrics), grads = grad_fn(state.params, batch)
     else:
-        sums, grads = _accumulate(grad_fn, state.params, batch, config.accumulate)
+        metrics, grads = _accumulate(grad_fn, state.params, batch, config.accumulate)
     if axis_name is not None:
-        sums, grads = jax.lax.psum((sums, grads), axis_name)
-    weight = sums.pop("weight")
-    grads = jax.tree.map(lambda g: g / weight, grads)
+        metrics, grads = jax.lax.psum((metrics, grads), axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     ema = state.ema
     if config.ema_decay is not None:
         ema = optax.incremental_update(params, ema, 1 - config.ema_decay)
-    metrics = jax.tree.map(lambda s: s / weight, sums)
     metrics["grad_norm"] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, ema, opt_state), metrics
 
 
 def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
-    """Sums and gradients of a batch, one microbatch after the other."""
+    """Metrics and gradients of a batch, one microbatch after the other."""
 
     def split(x):
         # Rows i, i + parts, ... make microbatch i: each device splits its own rows, where
@@ -100,11 +97,11 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
         return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
     def body(total, microbatch):
-        (_, sums), grads = grad_fn(params, microbatch)
-        return jax.tree.map(jnp.add, total, (sums, grads)), None
+        (_, metrics), grads = grad_fn(params, microbatch)
+        return jax.tree.map(jnp.add, total, (metrics, grads)), None
 
     microbatches = jax.tree.map(split, batch)
     shapes = jax.eval_shape(grad_fn, params, jax.tree.map(lambda x: x[0], microbatches))
-    (_, sums), grads = shapes
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (sums, grads))
+    (_, metrics), grads = shapes
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (metrics, grads))
     return jax.lax.scan(body, zeros, microbatches)[0]

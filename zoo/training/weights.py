@@ -3,15 +3,30 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from zoo.config import UserError, parse_config
 from zoo.config.schema import Config
+from zoo.config.vit import ViTConfig
+from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.vit import resize_positions
 from zoo.tasks.build import Params, abstract_params
-from zoo.training.checkpoint import Checkpoints, DamagedCheckpoint, best_step, flatten, unflatten
+from zoo.training.checkpoint import (
+    Checkpoints,
+    DamagedCheckpoint,
+    best_step,
+    check_same,
+    flatten,
+    unflatten,
+)
+from zoo.training.paths import leaves_by_path, map_by_path
+from zoo.training.workdir import stored_tokenizer
+
+# Paths of what stands on top of a model and is of one task.
+HEADS = ("head/", "pooler/", "masked_lm/", "next_sentence/")
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Weights:
     step: int
     config: Config
     classes: tuple[str, ...]
+    tokenizer: Tokenizer | None  # of text
     metrics: dict[str, float | int]  # of the evaluation before it was saved
 
     def shapes(self) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
@@ -90,7 +106,11 @@ def open_weights(path: str | Path) -> Weights:
     config = parse_config(metas[max(metas)]["config"], origin=str(directory))
     step = best_step(metas, config.best_metric or "") or max(metas)
     meta = metas[step]
-    return Weights(checkpoints, step, config, tuple(meta["classes"]), meta["metrics"])
+    tokenizer = stored_tokenizer(directory.parent)
+    if tokenizer is not None:  # the run's own copy, wherever it was once taken from
+        config = config.replace(data=config.data.replace(tokenizer=str(tokenizer.path)))
+    classes, metrics = tuple(meta["classes"]), meta["metrics"]
+    return Weights(checkpoints, step, config, classes, tokenizer, metrics)
 
 
 def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> str:
@@ -104,31 +124,39 @@ def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> st
 def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """Another run's parameters, made to fit: `config.init_from`.
 
-    Learned positions of another grid are interpolated, and a head for other classes stays
-    `fresh`; everything else must have the same shape.
+    A ViT's learned positions of another grid are interpolated. Heads that the other model lacks,
+    or has for other classes, stay `fresh`, and its own other heads are left behind; everything
+    else must be there, with the same shape.
 
     Raises:
       UserError: the weights are of another model.
     """
     weights = open_weights(path)
     own, theirs = config.model, weights.config.model
-    source = config.replace(
-        model=own.replace(
-            num_classes=theirs.num_classes,
-            image_size=theirs.image_size,
-            position_grid=theirs.position_grid,
-        )
+    params = weights.load(mesh)
+    there, here = leaves_by_path(_fit_positions(params, theirs, own)), leaves_by_path(fresh)
+    bodies = ({k: v for k, v in flat.items() if not k.startswith(HEADS)} for flat in (there, here))
+    check_same(path, *bodies)
+    # A tagger's two classes are not the start and the end of an answer, though of one shape.
+    other = () if getattr(own, "head", None) == getattr(theirs, "head", None) else ("head/",)
+    kept = {n: leaf for n, leaf in there.items() if not n.startswith(other)}
+    anew = {n for n, leaf in here.items() if n not in kept or kept[n].shape != leaf.shape}
+    if anew:
+        heads = ", ".join(sorted({name.split("/")[0] for name in anew}))
+        print(f"zoo: {path} has no {heads} of this kind: it starts fresh", file=sys.stderr)
+
+    def take(name, leaf):
+        return leaf if name in anew else jax.device_put(there[name], leaf.sharding)
+
+    return map_by_path(take, fresh)
+
+
+def _fit_positions(params: Params, theirs: Any, own: Any) -> Params:
+    """A ViT's learned positions, on the grid of another one; other parameters as they are."""
+    vits = isinstance(own, ViTConfig) and isinstance(theirs, ViTConfig)
+    if not vits or {own.position, theirs.position} != {"learned"} or own.grid == theirs.grid:
+        return params
+    resized = resize_positions(
+        params["pos_embed"], theirs.grid, own.grid, method=own.position_resize
     )
-    params = weights.load(mesh, source)
-    if own.position == "learned" and own.grid != theirs.grid:
-        params["pos_embed"] = resize_positions(
-            params["pos_embed"], theirs.grid, own.grid, method=own.position_resize
-        )
-    if own.num_classes != theirs.num_classes:
-        print(
-            f"zoo: {path} has {theirs.num_classes} classes, the config {own.num_classes}: "
-            "the head starts fresh",
-            file=sys.stderr,
-        )
-        params["head"] = fresh["head"]
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, fresh)
+    return {**params, "pos_embed": resized}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,27 @@ import jax
 from zoo.config import UserError
 from zoo.config.load import to_dict
 from zoo.config.schema import Config
+from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 
 # Keys that say how a run is carried out, not what it computes: they may change on resuming.
 FREE_KEYS = (
     "total", "mesh", "mode", "accumulate", "max_in_flight", "log_every", "eval_every", "save_every",
-    "keep_last", "profile_at", "profile_steps", "data.dir", "data.workers", "data.threads",
+    "keep_last", "profile_at", "profile_steps", "data.dir", "data.tokenizer", "data.workers",
+    "data.threads",
     "data.prefetch", "data.eval_batch_size", "model.scan", "model.remat",
 )  # fmt: skip
 _FREE_PREFIXES = tuple(f"{key}." for key in FREE_KEYS)
 
 
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run has saved anything there."""
+    return any((workdir / "checkpoints").glob("[0-9]*"))
+
+
 def check_workdir(workdir: Path, config: Config) -> None:
     """Raises a UserError where a workdir holds a run with another config."""
     path = workdir / "config.json"
-    if not path.exists() or not any((workdir / "checkpoints").glob("[0-9]*")):
+    if not path.exists() or not has_checkpoints(workdir):
         return
     try:
         stored = json.loads(path.read_text())
@@ -54,6 +62,31 @@ def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: tree}
     parts = (flat_config(v, f"{prefix}.{k}".strip(".")) for k, v in tree.items())
     return {key: value for part in parts for key, value in part.items()}
+
+
+def check_tokenizer(workdir: Path, tokenizer: Tokenizer | None) -> None:
+    """Raises a UserError where a workdir holds a run with another tokenizer."""
+    stored = stored_tokenizer(workdir) if has_checkpoints(workdir) else None
+    if stored is None or tokenizer is None or stored.fingerprint == tokenizer.fingerprint:
+        return
+    raise UserError(
+        f"{workdir} holds a run with another tokenizer: set config.data.tokenizer to "
+        f"{stored.path}, or give another --workdir"
+    )
+
+
+def store_tokenizer(workdir: Path, tokenizer: Tokenizer | None) -> None:
+    """Copies a run's tokenizer into its directory, which is then enough to use the model."""
+    target = (workdir / "tokenizer").absolute()
+    if tokenizer is not None and jax.process_index() == 0 and tokenizer.path != target:
+        shutil.rmtree(target, ignore_errors=True)
+        tokenizer.save(target)
+
+
+def stored_tokenizer(workdir: Path) -> Tokenizer | None:
+    """The tokenizer of the run in a directory; None where there is none."""
+    path = workdir / "tokenizer"
+    return load_tokenizer(path) if path.is_dir() else None
 
 
 def write_config(workdir: Path, config: Config) -> None:

@@ -1,0 +1,136 @@
+"""Which files make a tokenizer, and of what sort they are."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zoo.config import UserError
+from zoo.data.text.pieces import HfPieces, Pieces, SentencePieces, byte_level, wordpiece
+
+SETTINGS_FILE = "zoo_tokenizer.json"
+LAYOUTS = (
+    "a directory that `zoo data tokenizer` made, tokenizer.json, vocab.txt (WordPiece), vocab.bpe "
+    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), or *.model (SentencePiece)"
+)
+# BPE's merges by the vocabularies that lie beside them.
+_VOCABULARIES = ("encoder.json", "vocab.json")
+_MERGES = ("vocab.bpe", "merges.txt")
+
+
+class Files(NamedTuple):
+    """A tokenizer's files, and what they do not say themselves."""
+
+    kind: str
+    paths: tuple[Path, ...]
+    lowercase: bool = False
+    sentinels: int | None = None  # of a SentencePiece model, above its pieces; None: T5's habit
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `zoo_tokenizer.json` holds: `Files`, by name."""
+
+    kind: str
+    files: tuple[str, ...]
+    lowercase: bool
+    sentinels: int | None
+
+
+def find_files(path: Path) -> Files:
+    """A path's tokenizer: its own directory, a published file, or a directory with one.
+
+    Raises:
+      UserError: nothing is there, or nothing of these.
+    """
+    if not path.exists():
+        raise UserError(f"there is no tokenizer {path}: give {LAYOUTS}")
+    if path.is_file():
+        return _of_file(path)
+    if (path / SETTINGS_FILE).is_file():
+        return _of_settings(path)
+    names = ("tokenizer.json", *_MERGES, "vocab.txt")
+    found = [path / name for name in names if (path / name).is_file()]
+    found += sorted(path.glob("*.model"))
+    if not found:
+        raise UserError(f"{path} holds no tokenizer: give {LAYOUTS}")
+    return _of_file(found[0])
+
+
+def open_library(files: Files) -> Pieces:
+    """Opens the files.
+
+    Raises:
+      UserError: they are not of the sort that their names say.
+    """
+    try:
+        return _open(files)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise nothing more special
+        named = " and ".join(map(str, files.paths))
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{named}: no {files.kind} tokenizer ({reason}): give {LAYOUTS}") from error
+
+
+def _of_settings(path: Path) -> Files:
+    try:
+        settings = msgspec.json.decode((path / SETTINGS_FILE).read_bytes(), type=Settings)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path / SETTINGS_FILE} is damaged ({error}): make it again") from error
+    paths = tuple(path / name for name in settings.files)
+    for one in paths:
+        if not one.is_file():
+            raise UserError(f"{path} lacks {one.name}: copy all of a tokenizer's directory")
+    return Files(settings.kind, paths, settings.lowercase, settings.sentinels)
+
+
+def _of_file(path: Path) -> Files:
+    if path.suffix == ".model":
+        return Files("sentencepiece", (path,))
+    if path.name in _VOCABULARIES + _MERGES:
+        beside = _MERGES if path.name in _VOCABULARIES else _VOCABULARIES
+        other = next((path.with_name(n) for n in beside if path.with_name(n).is_file()), None)
+        if other is None:
+            raise UserError(f"{path} needs {' or '.join(beside)} beside it")
+        pair = (path, other) if path.name in _VOCABULARIES else (other, path)
+        return Files("bpe", pair)
+    if path.suffix == ".txt":
+        return Files("wordpiece", (path,), lowercase=_is_uncased(path))
+    if path.suffix == ".json":
+        return Files("json", (path,))
+    raise UserError(f"{path} is no tokenizer: give {LAYOUTS}")
+
+
+def _is_uncased(vocabulary: Path) -> bool:
+    """What Hugging Face's settings beside a `vocab.txt` say; else it is."""
+    beside = vocabulary.with_name("tokenizer_config.json")
+    if not beside.is_file():
+        return True
+    try:
+        return bool(json.loads(beside.read_text("utf-8")).get("do_lower_case", True))
+    except ValueError as error:
+        raise UserError(f"{beside} is no JSON ({error}): mend or remove it") from error
+
+
+def _open(files: Files) -> Pieces:
+    path = files.paths[0]
+    if files.kind == "sentencepiece":
+        return SentencePieces(path.read_bytes(), files.sentinels)
+    library: Any
+    if files.kind == "wordpiece":
+        tokens = path.read_text("utf-8").splitlines()
+        if "[UNK]" not in tokens or len(set(tokens)) != len(tokens):
+            raise ValueError("it needs one piece a line, each once, [UNK] among them")
+        vocabulary = {token: number for number, token in enumerate(tokens)}
+        library = wordpiece(vocabulary, lowercase=files.lowercase)
+    elif files.kind == "bpe":
+        from tokenizers.models import BPE
+
+        found = BPE.read_file(*map(str, files.paths))
+        library = byte_level(*found, lowercase=files.lowercase)
+    else:
+        from tokenizers import Tokenizer
+
+        library = Tokenizer.from_file(str(path))
+    return HfPieces(library)

@@ -1,0 +1,234 @@
+"""Writing on: from prompts to new tokens, one after the other, with a cache.
+
+Two programs do it. `prefill` reads the prompts, padded to a common length; `finish` then writes to
+the end in one loop on the device, or `advance` writes a token at a time, for whoever wants to see
+them come. They are compiled once for each number of rows, padded length and `Sampling`.
+"""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+BUCKET = 64  # prompts are padded to a multiple of it
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen by its logits; the two cuts hold one after the other.
+
+    Attributes:
+      temperature: divides the logits; 0 takes the likeliest token.
+      top_k: only of the likeliest so many; 0: of all.
+      top_p: only of the likeliest that have this much probability together, at least one (nucleus
+        sampling, Holtzman 2019, arXiv 1904.09751).
+
+    Raises:
+      ValueError: one of them is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature {self.temperature} is not 0 or more")
+        if self.top_k < 0:
+            raise ValueError(f"top_k {self.top_k} is not 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p} is not in (0, 1]")
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def sample(
+    logits: Float[Array, "B V"], keys: Key[Array, " B"], sampling: Sampling
+) -> Int[Array, " B"]:
+    """A token for each row, drawn with the row's own key."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+    logits = logits / sampling.temperature
+    draw = jax.vmap(jax.random.categorical)
+    if not sampling.top_k and sampling.top_p == 1:
+        return draw(keys, logits).astype(jnp.int32)
+    # Sorted, so that of equal logits no more are kept than were asked for.
+    size = logits.shape[1]
+    logits, order = jax.lax.top_k(logits, min(sampling.top_k or size, size))
+    probability = jax.nn.softmax(logits)
+    likelier = jnp.cumsum(probability, -1) - probability
+    chosen = draw(keys, jnp.where(likelier < sampling.top_p, logits, -jnp.inf))
+    return jnp.take_along_axis(order, chosen[:, None], 1)[:, 0].astype(jnp.int32)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("token", "index", "done", "keys"),
+    meta_fields=(),
+)
+@dataclass(frozen=True)
+class Rows:
+    """Where each row stands: its last token is chosen, but not yet read.
+
+    Attributes:
+      token: the last token.
+      index: its place in its row.
+      done: it, or one before it, ended the row.
+      keys: one a row; a token is drawn with its row's key and its place, so that neither the other
+        rows nor padding matter.
+    """
+
+    token: Int[Array, " B"]
+    index: Int[Array, " B"]
+    done: Bool[Array, " B"]
+    keys: Key[Array, " B"]
+
+
+class Writer:
+    """A decoder's compiled programs.
+
+    Attributes:
+      max_length: tokens of the longest row that the model takes, prompt included; None: any.
+    """
+
+    def __init__(self, graphdef: nnx.GraphDef, *, eos: Sequence[int], max_length: int | None):
+        """`graphdef`: of a model with `init_cache`, `decode` and `logits`; `eos`: ends a row."""
+        self.max_length = max_length
+        self._programs = (graphdef, tuple(eos))
+
+    def write(
+        self,
+        params: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        keys: Key[Array, " B"],
+        sampling: Sampling,
+    ) -> list[list[int]]:
+        """What follows each prompt: at most `max_tokens` tokens, the one that ends it included.
+
+        Raises:
+          ValueError: an empty prompt, or one that leaves no room for `max_tokens`.
+        """
+        rows, cache = self._prefill(params, prompts, max_tokens, keys, sampling)
+        found = _finish(*self._programs, sampling, max_tokens, params, cache, rows)
+        tokens, count = jax.device_get(found[:2])
+        return [row[:n].tolist() for row, n in zip(tokens, count, strict=True)]
+
+    def stream(
+        self,
+        params: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        keys: Key[Array, " B"],
+        sampling: Sampling,
+    ) -> Iterator[list[int | None]]:
+        """The tokens of `write`, one of each row at a time; None for a row that has ended."""
+        rows, cache = self._prefill(params, prompts, max_tokens, keys, sampling)
+        ended = np.zeros(len(prompts), bool)
+        for i in range(max_tokens):
+            chosen = (rows.token, rows.done)
+            if i + 1 < max_tokens:  # the device goes on while the host waits for these
+                rows, cache = _advance(*self._programs, sampling, params, cache, rows)
+            token, done = jax.device_get(chosen)
+            yield [None if over else int(one) for one, over in zip(token, ended, strict=True)]
+            ended = done
+            if ended.all():
+                return
+
+    def _prefill(
+        self,
+        params: Any,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        keys: Key[Array, " B"],
+        sampling: Sampling,
+    ) -> tuple[Rows, Any]:
+        lengths = [len(prompt) for prompt in prompts]
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens {max_tokens} is not 1 or more")
+        if min(lengths) < 1:
+            raise ValueError(f"prompt {lengths.index(0)} is empty: give at least one token")
+        room = self.max_length or math.inf
+        if max(lengths) + max_tokens > room:
+            raise ValueError(
+                f"a prompt of {max(lengths)} tokens and {max_tokens} new ones are more than the "
+                f"{room} that the model takes"
+            )
+        padded = -(-max(lengths) // BUCKET) * BUCKET
+        # The last token is never read, so it takes no place.
+        cache_length = int(min(padded + max_tokens - 1, room))
+        tokens = np.zeros((len(prompts), min(padded, cache_length)), np.int32)
+        for row, prompt in zip(tokens, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        length = np.asarray(lengths, np.int32)
+        return _prefill(*self._programs, sampling, cache_length, params, tokens, length, keys)
+
+
+def _choose(
+    model: Any,
+    hidden: Float[Array, "B D"],
+    index: Int[Array, " B"],
+    done: Bool[Array, " B"],
+    keys: Key[Array, " B"],
+    sampling: Sampling,
+    eos: tuple[int, ...],
+) -> Rows:
+    """Chooses the token at `index`; `hidden` is of the one before it."""
+    own = jax.vmap(jax.random.fold_in)(keys, index)
+    token = sample(model.logits(hidden), own, sampling)
+    ends = jnp.isin(token, jnp.asarray(eos, jnp.int32))
+    return Rows(token, index, done | ends, keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _prefill(graphdef, eos, sampling, cache_length, params, tokens, length, keys):
+    model = nnx.merge(graphdef, params)
+    B, T = tokens.shape
+    cache = model.init_cache(B, cache_length)
+    hidden, cache = model.decode(tokens, cache, jnp.broadcast_to(jnp.arange(T)[None], (B, T)))
+    last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], 1)[:, 0]
+    return _choose(model, last, length, jnp.zeros(B, bool), keys, sampling, eos), cache
+
+
+def _step(graphdef, eos, sampling, params, cache, rows: Rows):
+    model = nnx.merge(graphdef, params)
+    hidden, cache = model.decode(rows.token[:, None], cache, rows.index[:, None])
+    chosen = _choose(model, hidden[:, 0], rows.index + 1, rows.done, rows.keys, sampling, eos)
+    return chosen, cache
+
+
+_advance = jax.jit(_step, static_argnums=(0, 1, 2), donate_argnums=4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+def _finish(graphdef, eos, sampling, max_tokens, params, cache, rows: Rows):
+    """All new tokens [B, max_tokens], how many of each row count [B], and the cache.
+
+    The cache is returned for its room to be used again: else there would be two of it.
+    """
+    B = rows.token.shape[0]
+    tokens = jnp.zeros((B, max_tokens), jnp.int32).at[:, 0].set(rows.token)
+
+    def unfinished(carry):
+        i, rows, *_ = carry
+        return (i < max_tokens) & ~jnp.all(rows.done)
+
+    def write(carry):
+        i, rows, cache, tokens, count = carry
+        count = count + ~rows.done
+        rows, cache = _step(graphdef, eos, sampling, params, cache, rows)
+        return i + 1, rows, cache, tokens.at[:, i].set(rows.token), count
+
+    carry = (jnp.int32(1), rows, cache, tokens, jnp.ones(B, jnp.int32))
+    _, _, cache, tokens, count = jax.lax.while_loop(unfinished, write, carry)
+    return tokens, count, cache
