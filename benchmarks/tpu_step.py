@@ -72,11 +72,12 @@ ROWS = [
     Row("B/16", "fsdp", "unrolled"),
     Row("B/16", "fsdp", "scanned"),
     Row("B/16", "fsdp", "scanned", "full"),
-    Row("S/16", "data", "scanned", "full"),
-    Row("L/16", "data", "scanned", "dots"),
-    Row("L/16", "data", "scanned", "full"),
-    Row("L/16", "fsdp", "scanned", "dots"),
-    Row("L/16", "fsdp", "scanned", "full"),
+    Row("S/16", "data", "scanned"),
+    *(
+        Row("L/16", mesh, "scanned", remat)
+        for mesh in ("data", "fsdp")
+        for remat in ("none", "full")
+    ),
 ]
 
 
