@@ -49,7 +49,7 @@ def get_config(arg=None):
     config.model.attention_dropout = 0.0
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "muon"  # in so few steps AdamW learns little more than how often words are
+    config.optimizer.name = "muon"  # learns more in few steps than AdamW
     config.optimizer.lr = 0.01
     config.optimizer.schedule = "linear"
     config.optimizer.warmup = "200 steps"

@@ -205,8 +205,8 @@ def show(value: Any, lines: Sequence[str], as_json: bool) -> None:
     print(json.dumps(value) if as_json else "\n".join(lines))
 
 
-def exact(value: float | int) -> str:
-    """A float to six digits, a whole number to all of them."""
+def exact(value: float | int | str) -> str:
+    """A float to six digits, anything else as it is."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.config import bert, decoder, vit
+from zoo.config import bert, decoder, transformer, vit
 from zoo.config.load import CONFIG_DIR
 from zoo.data.catalog import DATASETS
 
@@ -30,7 +30,7 @@ def catalog(what: str | None = None) -> dict[str, list[dict[str, Any]]]:
 
 def models() -> list[dict[str, Any]]:
     """Each size of each family: ViT at 224 and 1,000 classes, text at its published vocabulary."""
-    return [*_vits(), *_berts(), *_decoders()]
+    return [*_vits(), *_berts(), *_decoders(), *_transformers()]
 
 
 def _vits() -> Iterator[dict[str, Any]]:
@@ -54,6 +54,16 @@ def _decoders() -> Iterator[dict[str, Any]]:
         cfg = decoder.DecoderConfig(size=name, vocab_size=vocab_size)
         yield _model(
             f"decoder {name}", cfg, decoder.num_params(cfg), decoder.macs(cfg, 1024), "1,024 tokens"
+        )
+
+
+def _transformers() -> Iterator[dict[str, Any]]:
+    for name in transformer.SIZES:
+        vocab_size = 32_128 if name.startswith("t5") else 37_000
+        cfg = transformer.TransformerConfig(size=name, vocab_size=vocab_size)
+        macs = transformer.macs(cfg, 128, 128)
+        yield _model(
+            f"transformer {name}", cfg, transformer.num_params(cfg), macs, "128 + 128 tokens"
         )
 
 

@@ -24,7 +24,8 @@ class MaskFiller:
     """A BERT with a head for masked tokens."""
 
     def __init__(self, opened: TextModel):
-        self.opened = opened
+        assert isinstance(opened.config.data, MaskedData)
+        self.opened, self._length = opened, opened.config.data.length
         graphdef, _ = abstract_model(opened.config)
 
         def fill(params, row, positions):
@@ -44,7 +45,7 @@ class MaskFiller:
         Raises:
           UserError: a text without [MASK], or of more tokens than the model was trained on.
         """
-        tokenizer, length = self.opened.tokenizer, self.opened.config.data.length
+        tokenizer, length = self.opened.tokenizer, self._length
         parts = text.split(MASK)
         if len(parts) == 1:
             raise UserError(f"the text {text!r} has no {MASK}: write it where a word is missing")
