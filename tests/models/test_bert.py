@@ -25,7 +25,9 @@ from tests.models.berts import (
 from tests.models.test_vit import matmul_flops
 from zoo.config.bert import BertConfig, macs, num_params
 from zoo.config.schema import MeshConfig
+from zoo.models.attention import Mask
 from zoo.models.bert import Bert
+from zoo.models.layers import dropout, fold_in
 from zoo.sharding.mesh import make_mesh
 from zoo.sharding.rules import batch_spec, param_shardings
 
@@ -234,23 +236,22 @@ def test_without_keys_or_rates_nothing_is_drawn():
 
 
 def test_layers_draw_for_themselves():
-    """With attention and MLP silent, a layer is norm(x + 0): only dropout could tell rows apart."""
-    cfg = small_config(head="none", dropout=0.5, attention_dropout=0.0, width=64, num_heads=1)
-    params = make_params(cfg)
-    blocks = params["blocks"]
-    ones = {"kernel": jnp.zeros_like, "bias": jnp.ones_like}
-    for layer in (blocks["attn"]["out"], blocks["mlp"]["down"]):
-        for name, make in ones.items():
-            layer[name] = make(layer[name])
-    batch, keys = make_batch(), make_keys()
-    one = cfg.replace(depth=1)
-    drops = []
-    for i in range(2):
-        only = {**params, "blocks": jax.tree.map(lambda x, i=i: x[i : i + 1], blocks)}
-        drops.append(apply(one, only, batch, keys)["hidden"])
-    both = apply(cfg, params, batch, keys)["hidden"]
-    assert np.abs(both - drops[0]).max() > 0.1
-    assert np.abs(both - drops[1]).max() > 0.1
+    cfg = small_config(head="none", dropout=0.5, attention_dropout=0.5)
+    params, batch, keys = make_params(cfg), make_batch(), make_keys()
+    model = make_model(cfg, params)
+    mask = Mask(q_segment=batch["segment"], kv_segment=batch["segment"])
+    embedded = model._embed(batch["tokens"], batch["type"], None)
+
+    def run(numbers):
+        x = dropout(embedded, fold_in(keys, cfg.depth), cfg.dropout)
+        for i, number in enumerate(numbers):
+            layer = jax.tree.map(lambda p, i=i: p[i], model.blocks)
+            x = layer(x, mask=mask, keys=fold_in(keys, number))
+        return x
+
+    found = apply(cfg, params, batch, keys)["hidden"]
+    np.testing.assert_allclose(found, run([0, 1]), atol=1e-5)
+    assert np.abs(found - run([0, 0])).max() > 0.1
 
 
 def test_bfloat16_is_close_and_keeps_float32_where_it_matters():

@@ -105,9 +105,8 @@ class TextClassify:
 def class_scores(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> dict[str, float]:
     """`accuracy`, `matthews_correlation`, and `f1`: of class 1 where there are two, else the mean
     of all classes'; a class that is neither there nor predicted has 0."""
-    average = "binary" if num_classes == 2 else "macro"
     classes = [1] if num_classes == 2 else list(range(num_classes))
-    options: dict[str, Any] = {"labels": classes, "average": average, "zero_division": 0}
+    options: dict[str, Any] = {"labels": classes, "average": "macro", "zero_division": 0}
     f1 = f1_score(label, prediction, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one class alone has no correlation: it gives 0
