@@ -16,6 +16,7 @@ from zoo.training.optimizer import describe_optimizer, make_optimizer
 from zoo.training.schedules import make_schedule
 
 CASES = [case for case in ALL_CASES if isinstance(load_config(case).model, BertConfig)]
+OWN = ("bert_imdb",)  # made for this project: nothing published
 # dataset of TFDS: rows of its training split (of SQuAD: questions), classes
 TFDS = {
     "tfds:glue/cola": (8_551, 2),
@@ -73,7 +74,8 @@ def filled(case):
 def test_config_builds(case):
     config, clock = filled(case)
     total, warmup = clock.steps(config.total), clock.steps(config.optimizer.warmup)
-    assert (num_params(config.model), total) == PINS[case]
+    if case not in OWN:
+        assert (num_params(config.model), total) == PINS[case]
     check_model(config)
     names = make_task(config).metric_names
     split, _, metric = config.best_metric.partition("/")
@@ -81,7 +83,9 @@ def test_config_builds(case):
     assert metric in names
     _, state = abstract_model(config)
     params = nnx.to_pure_dict(state)
-    assert sum(np.prod(p.shape, dtype=int) for p in jax.tree.leaves(params)) == PINS[case][0]
+    assert sum(np.prod(p.shape, dtype=int) for p in jax.tree.leaves(params)) == num_params(
+        config.model
+    )
     schedule = make_schedule(
         config.optimizer, total_steps=total, warmup_steps=warmup, cooldown_steps=0
     )
@@ -90,7 +94,7 @@ def test_config_builds(case):
     jax.eval_shape(tx.update, params, jax.eval_shape(tx.init, params), params)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("glue")])
+@pytest.mark.parametrize("case", [case for case in PINS if not case.startswith("glue")])
 def test_norms_and_biases_are_not_decayed(case):
     config, _ = filled(case)
     for row in describe_optimizer(config.optimizer, abstract_model(config)[1]):
