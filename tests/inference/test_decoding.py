@@ -187,7 +187,7 @@ def reference(logits, sampling):
         Sampling(),
         Sampling(temperature=0.5),
         Sampling(top_k=3),
-        Sampling(top_p=0.7),
+        Sampling(top_p=0.75),
         Sampling(temperature=2.0, top_k=5, top_p=0.8),
         Sampling(top_k=100, top_p=0.999),
     ],
