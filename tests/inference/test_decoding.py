@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models.decoders import GEMMA, GPT2, LLAMA, apply, make_model, make_params, small_config
+from tests.models.decoders import (
+    GEMMA,
+    GPT2,
+    LLAMA,
+    apply,
+    make_model,
+    make_params,
+    make_tokens,
+    small_config,
+)
 from zoo.config import UserError
 from zoo.inference import decoding
-from zoo.inference.decoding import GREEDY, Sampling, Writer, sample
+from zoo.inference.decoding import GREEDY, Sampling, Writer, cast, sample
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 FREE = Sampling(temperature=1.5)
@@ -109,6 +118,16 @@ def test_prompts_of_one_bucket_share_a_program(llama):
     assert [program._cache_size() for program in programs] == [count + 1 for count in before]
 
 
+@pytest.mark.parametrize("options", [GPT2, GEMMA], ids=["gpt2", "gemma"])
+def test_parameters_in_the_dtype_of_the_computation_give_the_same_numbers(options):
+    cfg = small_config(**options, dtype="bfloat16")
+    params = make_params(cfg)
+    smaller = cast(params, cfg.dtype)
+    assert smaller["blocks"]["mlp"]["up"]["kernel"].dtype == jnp.bfloat16
+    tokens = make_tokens()
+    np.testing.assert_array_equal(apply(cfg, smaller, tokens), apply(cfg, params, tokens))
+
+
 def test_a_learned_table_is_used_to_its_end():
     cfg = small_config(**GPT2)
     params = make_params(cfg)
@@ -168,7 +187,7 @@ def reference(logits, sampling):
         Sampling(),
         Sampling(temperature=0.5),
         Sampling(top_k=3),
-        Sampling(top_p=0.7),
+        Sampling(top_p=0.75),
         Sampling(temperature=2.0, top_k=5, top_p=0.8),
         Sampling(top_k=100, top_p=0.999),
     ],

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from zoo.models.positions import resize_positions, rotate, rotations, sincos2d
+from zoo.models.positions import (
+    resize_positions,
+    rope,
+    rope_frequencies,
+    rotate,
+    rotations,
+    sincos2d,
+    sinusoids,
+)
 
 
 def test_sincos2d_against_loops():
@@ -83,3 +91,34 @@ def test_align_corners_is_scipy_zoom():
 def test_too_few_positions_are_refused():
     with pytest.raises(ValueError, match=r"11 positions are too few for a grid of \(3, 4\)"):
         resize_positions(jnp.ones((11, 2)), (3, 4), (6, 8), "bilinear")
+
+
+def test_sinusoids_are_flaxs_examples():
+    width, places = 10, np.array([[0, 1, 7], [500, 2, 3]])
+    table = sinusoids(jnp.asarray(places), width)
+    for (b, t), place in np.ndenumerate(places):
+        for i in range(width // 2):
+            angle = place * np.exp(-i * np.log(10_000.0) / (width // 2 - 1))
+            np.testing.assert_allclose(table[b, t, i], np.sin(angle), atol=1e-4)
+            np.testing.assert_allclose(table[b, t, width // 2 + i], np.cos(angle), atol=1e-4)
+
+
+def test_rope_turns_faster_pairs_first():
+    frequencies = rope_frequencies(8, 100.0)
+    np.testing.assert_allclose(frequencies, [1, 100**-0.25, 0.1, 100**-0.75], rtol=1e-6)
+    cos, sin = rope(jnp.array([0, 3]), frequencies)
+    np.testing.assert_allclose(cos[0], 1)
+    np.testing.assert_allclose(jnp.arctan2(sin, cos)[1], 3 * frequencies, atol=1e-6)
+
+
+def test_scaling_slows_what_does_not_come_round():
+    plain = np.asarray(rope_frequencies(64, 10_000.0))
+    scaled = np.asarray(rope_frequencies(64, 10_000.0, scaling=8.0, original_length=1000))
+    turns = 1000 * plain / (2 * np.pi)
+    np.testing.assert_allclose(scaled[turns > 4], plain[turns > 4], rtol=1e-6)
+    np.testing.assert_allclose(scaled[turns < 1], plain[turns < 1] / 8, rtol=1e-6)
+    between = (turns > 1) & (turns < 4)
+    assert between.sum() > 2
+    assert (scaled[between] < plain[between]).all()
+    assert (scaled[between] > plain[between] / 8).all()
+    assert (np.diff(scaled) < 0).all()

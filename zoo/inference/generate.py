@@ -12,7 +12,7 @@ from zoo.config.data import LmData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
 from zoo.data.text.tokenizers import Tokenizer
-from zoo.inference.decoding import PLAIN, Sampling, Writer
+from zoo.inference.decoding import PLAIN, Sampling, Writer, cast
 from zoo.inference.opening import open_text_model
 from zoo.tasks.build import Params, abstract_model
 
@@ -23,12 +23,13 @@ class LanguageModel:
     Attributes:
       config: the resolved config that it was trained with.
       tokenizer: of that run.
-      params: nested dict of arrays.
+      params: nested dict of arrays, in the dtype of the computation.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer, params: Params):
         assert isinstance(config.model, DecoderConfig)
-        self.config, self.tokenizer, self.params = config, tokenizer, params
+        self.config, self.tokenizer = config, tokenizer
+        self.params = cast(params, config.model.dtype)
         self._max_length = config.model.max_length
         eos = () if tokenizer.eos is None else (tokenizer.eos,)
         graphdef, _ = abstract_model(config)

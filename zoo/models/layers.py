@@ -77,7 +77,8 @@ class Embedding(nnx.Module):
 
     def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Scores of every row of the table: tied logits."""
-        return x @ gather(self.table[...].astype(x.dtype), *self.axes).T
+        table = gather(self.table[...].astype(x.dtype), *self.axes)
+        return jnp.einsum("...D,VD->...V", x, table)
 
 
 class LayerNorm(nnx.Module):
