@@ -8,8 +8,8 @@ Data: zoo data prepare tfds:c4/en; T5's vocabulary, cc_all.32000, has 32,100 pie
 Command: zoo train --config t5_11_c4:small --workdir runs/t5_small
 Argument: small, base, large or xl.
 
-Differs from the source: optax's Adafactor, whose decay rate and clipping are T5's but which has a
-factored second moment of each layer by itself; the last row of a text is not padded in training.
+Differs from the source: the rate rises to 0.01 over 10,000 steps, through which the source holds it
+at that; Adafactor is optax's.
 """
 
 from ml_collections import ConfigDict
@@ -50,6 +50,6 @@ def get_config(arg="small"):
     config.optimizer.name = "adafactor"
     config.optimizer.options = {"decay_rate": 0.8, "multiply_by_parameter_scale": True}
     config.optimizer.lr = 0.01
-    config.optimizer.schedule = "rsqrt"  # from 0.01, for 10,000 steps constant in the source
+    config.optimizer.schedule = "rsqrt"
     config.optimizer.warmup = "10000 steps"
     return config
