@@ -4,7 +4,7 @@ Source: Raffel 2020 (arXiv 1910.10683), google-research/t5x, examples/t5/t5_1_1:
   no loss is published. NVIDIA's rerun on the Pile, fine-tuned: small MNLI 83.06, SQuAD 78.33 /
   86.63 (exact / F1), 7.48 days on 8 x A100; large 90.50, 87.31 / 94.04; xl MNLI 91.15.
   Not reproduced here.
-Data: zoo data prepare tfds:c4/en; T5's vocabulary, cc_all.32000, has 32,100 pieces with its 100
+Data: c4/en of TFDS. T5's vocabulary, cc_all.32000, has 32,100 pieces with its 100
   sentinels, and the table 32,128 rows: put sentencepiece.model at ~/zoo_data/t5.
 Command: zoo train --config t5_11_c4:small --workdir runs/t5_small
 Argument: small, base, large or xl.

@@ -8,7 +8,7 @@ Source: google/flax, examples/wmt: 32.87 after 100k steps on TPU v3-8, lower-cas
 The metric: from German is easier than into it, and lower-casing adds points, so 32.87 is neither
   comparable with the 27.3 and 28.4 of wmt_vaswani nor with AlgoPerf's targets, which `zoo eval
   --bleu` is made to meet.
-Data: zoo data prepare tfds:wmt17_translate/de-en, and tfds:wmt14_translate/de-en for its test; then
+Data: wmt17_translate/de-en of TFDS, wmt14_translate/de-en for its test, and a vocabulary by
   zoo data tokenizer tfds:wmt17_translate/de-en --field de --field en --kind sentencepiece
       --vocab-size 32000 --out ~/zoo_data/wmt17_32k
 Command: zoo train --config wmt17_deen:flax --workdir runs/wmt17

@@ -6,7 +6,7 @@ The metric: the paper's BLEU is of tokenised text with compounds split, by the s
   get_ende_bleu.sh of tensor2tensor. It is not sacreBLEU's: there one base checkpoint has 27.5
   by sacreBLEU and 29.0 by that script. Expect `zoo eval --bleu` to say 1.5 less than the paper for
   equally good translations, and compare only what has the same signature.
-Data: zoo data prepare tfds:wmt14_translate/de-en; a vocabulary of both languages by
+Data: wmt14_translate/de-en of TFDS, and a vocabulary of both languages by
   zoo data tokenizer tfds:wmt14_translate/de-en --field en --field de --kind sentencepiece
       --vocab-size 37000 --out ~/zoo_data/wmt14_37k
 Command: zoo train --config wmt_vaswani:base --workdir runs/wmt_base
