@@ -40,9 +40,9 @@ def make_config(root, **sections):
     return parse_config({**tree, "eval_every": "4 steps", "keep_last": 3, **sections})
 
 
-def write_pairs(root, count=64):
+def write_pairs(root):
     rng = np.random.default_rng(0)
-    for split in ("train", "test"):
+    for split, count in (("train", 600), ("test", 40)):
         texts = [" ".join(rng.choice(WORDS, rng.integers(1, 5))) for _ in range(count)]
         lines = [json.dumps({"source": text, "target": text}) + "\n" for text in texts]
         (root / f"{split}.jsonl").write_text("".join(lines))
