@@ -92,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON")
 
     def average_flag(sub: argparse.ArgumentParser) -> None:
-        text = "use the mean of this checkpoint and those before it, N in all"
+        text = "use the mean of the workdir's last N checkpoints, or of N up to --weights"
         sub.add_argument("--average", type=positive, default=1, metavar="N", help=text)
 
     sub = command("list", run_list, "models, configs and datasets that there are")

@@ -353,6 +353,27 @@ def test_layer_decay_needs_a_stack():
         make_optimizer(OptimizerConfig(layer_decay=0.9), params, SCHEDULE)
 
 
+@pytest.mark.parametrize("name", ["adafactor", "lamb", "muon"])
+def test_a_stack_within_another_module_is_a_stack(name):
+    kernel = "blocks/mlp/up/kernel"
+    cfg = OptimizerConfig(name=name, lr=0.1, options=OPTIONS.get(name, {}))
+    moved = {}
+    for path in (kernel, f"decoder/{kernel}"):
+        # Layers of unequal size, which a ratio or statistic of the whole stack would mix.
+        value = random_tree(0, {"x": (L, D, F)})["x"] * np.array([1, 10, 100]).reshape(-1, 1, 1)
+        params = nest({path: value.astype(np.float32)})
+        grads = random_tree(1, {path: (L, D, F)})
+        tx = make_optimizer(cfg, params, SCHEDULE)
+        (moved[path],) = jax.tree.leaves(update(tx, grads, tx.init(params), params)[0])
+    np.testing.assert_allclose(moved[kernel], moved[f"decoder/{kernel}"], rtol=1e-6)
+
+
+def test_layer_decay_is_refused_for_two_stacks():
+    shapes = {f"{stack}/blocks/kernel": (L, D, D) for stack in ("encoder", "decoder")}
+    with pytest.raises(UserError, match="the model has 'decoder/blocks/', 'encoder/blocks/'"):
+        make_optimizer(OptimizerConfig(layer_decay=0.9), random_tree(0, shapes), SCHEDULE)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_ten_steps_equal_pytorch(name):

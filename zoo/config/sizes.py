@@ -2,9 +2,10 @@
 
 from zoo.config import bert, decoder, transformer, vit
 from zoo.config.bert import BertConfig
-from zoo.config.data import MaskedData, TextData
+from zoo.config.data import MaskedData, PairData, SpanData, TextData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
+from zoo.config.spans import noise_of, raw_length
 from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 
@@ -35,11 +36,21 @@ def row_macs(config: Config) -> int:
         masked = data.max_predictions if isinstance(data, MaskedData) else 0
         return bert.macs(model, data.length, masked)
     if isinstance(model, TransformerConfig):
-        return transformer.macs(model, data.length, getattr(data, "target_length", data.length))
+        return transformer.macs(model, data.length, _target_tokens(data))
     return decoder.macs(model, data.length)
 
 
 def row_tokens(config: Config) -> int | None:
     """Tokens of a row that count in durations and rates, padding too; None for images."""
     data = config.data
-    return data.length + getattr(data, "target_length", 0) if isinstance(data, TextData) else None
+    return data.length + _target_tokens(data) if isinstance(data, TextData) else None
+
+
+def _target_tokens(data: TextData) -> int:
+    """Tokens of a row's output, 0 where it has none."""
+    if isinstance(data, PairData):
+        return data.target_length
+    if isinstance(data, SpanData):
+        raw = raw_length(data.length, data.mask_rate, data.mean_span)
+        return noise_of(raw, data.mask_rate, data.mean_span).target
+    return 0

@@ -26,13 +26,13 @@ def evaluate_weights(
       config: whose data and evaluation to use; default the one that the weights were trained by.
       neighbours: k of a k-NN classifier on frozen features, if wanted.
       probe: whether to fit a linear probe on frozen features.
-      average: use the mean of so many checkpoints, up to this one.
+      average: use the mean of so many checkpoints: a workdir's last ones.
       scores: of generated texts, of SCORES.
 
     Raises:
       UserError: no checkpoint, another model, another number of classes.
     """
-    weights = open_weights(path)
+    weights = open_weights(path, newest=average > 1)
     config = weights.config if config is None else fill_model(config, weights.config)
     mesh = make_mesh(config.mesh)
     params = weights.load(mesh, config, average=average)

@@ -35,7 +35,7 @@ def open_text_model(
     Raises:
       UserError: there is no checkpoint, it cannot be read, or it is of another kind of model.
     """
-    weights = open_weights(path)
+    weights = open_weights(path, newest=average > 1)
     if not isinstance(weights.config.data, kinds):
         wanted, found = (
             ", ".join(repr(kind.__struct_config__.tag) for kind in some)

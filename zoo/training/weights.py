@@ -86,8 +86,12 @@ class Weights:
         return unflatten(like, mean)
 
 
-def open_weights(path: str | Path) -> Weights:
+def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
     """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`.
+
+    Args:
+      newest: of a workdir, take the newest one rather than the best: the last ones are to be
+        averaged.
 
     In a workdir, checkpoints whose `meta` cannot be read are passed over, with a line on stderr.
 
@@ -118,7 +122,8 @@ def open_weights(path: str | Path) -> Weights:
         except DamagedCheckpoint as error:
             raise UserError(damaged(checkpoints, step, error)) from error
     config = parse_config(metas[max(metas)]["config"], origin=str(directory))
-    step = best_step(metas, config.best_metric or "") or max(metas)
+    best = None if newest else best_step(metas, config.best_metric or "")
+    step = best or max(metas)
     meta = metas[step]
     tokenizer = stored_tokenizer(directory.parent)
     if tokenizer is not None:  # the run's own copy, wherever it was once taken from

@@ -4,13 +4,12 @@ T5's text and lengths (Raffel 2020, arXiv 1910.10683, 3.1.4): documents are join
 cut into pieces just so long that, corrupted and ended by EOS, they fill the row.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Int64
 
 from zoo.config import UserError
 from zoo.config.data import SpanData
+from zoo.config.spans import Noise, noise_of, raw_length
 from zoo.data.base import Row
 from zoo.data.text.base import Documents, Tokens, Vocabulary, require
 from zoo.data.text.layout import lay_out
@@ -29,41 +28,6 @@ def open_span_rows(data: SpanData, split: str, *, train: bool) -> "SpanRows":
     tokenizer = load_tokenizer(data.tokenizer)
     documents = open_tokens(data, split, "text", tokenizer)
     return SpanRows(documents, tokenizer, data, name=split, train=train)
-
-
-class Noise(NamedTuple):
-    """How much of a text is taken out, and what that makes of it."""
-
-    tokens: int  # of the text that are taken out
-    spans: int  # in which they are
-    source: int  # length of what is left, with a sentinel a span, and EOS
-    target: int  # length of what was taken out, likewise
-
-
-def noise_of(length: int, mask_rate: float, mean_span: float) -> Noise:
-    """The noise of a text of `length` tokens, 2 or more."""
-    tokens = min(max(round(length * mask_rate), 1), length - 1)
-    # A span and the text before it have a token each at least.
-    spans = min(max(round(tokens / mean_span), 1), tokens, length - tokens)
-    return Noise(tokens, spans, length - tokens + spans + 1, tokens + spans + 1)
-
-
-def raw_length(source: int, mask_rate: float, mean_span: float) -> int:
-    """The most tokens of text whose corrupted input has `source` tokens or fewer.
-
-    Raises:
-      UserError: nothing can be corrupted at that rate, or within that length.
-    """
-    if not 0 < mask_rate < 1:
-        raise UserError(f"data.mask_rate is {mask_rate}: spans need more than 0 and less than 1")
-    length = 2
-    if noise_of(length, mask_rate, mean_span).source > source:
-        raise UserError(f"data.length is {source}: an input with a sentinel and EOS has 3 tokens")
-    while noise_of(length + 1, mask_rate, mean_span).source <= source:
-        length += 1
-    # T5's own exception, for lengths that people choose round.
-    noise = noise_of(length, mask_rate, mean_span)
-    return length - 1 if mask_rate == 0.5 and noise.target > noise.source else length
 
 
 def random_partition(
