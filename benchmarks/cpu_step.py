@@ -40,7 +40,7 @@ Row = Callable[[], Any]  # runs one step, and gives what to wait for
 
 def zoo_step(**model: Any) -> Row:
     """The training step of a config on a fixed batch."""
-    data = {"batch_size": BATCH, "image_size": PIXELS}
+    data = {"name": "tfds:imagenet2012", "batch_size": BATCH, "image_size": PIXELS}
     optimizer = {"name": "adamw", "weight_decay": 0.1}
     model = {"family": "vit", **MODEL, **model}
     config = parse_config({"model": model, "data": data, "optimizer": optimizer})

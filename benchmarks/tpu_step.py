@@ -97,7 +97,7 @@ def make_config(row: Row) -> Config:
                 "remat": row.remat,
                 "attention": row.attention,
             },
-            "data": {"batch_size": row.batch, "image_size": 224},
+            "data": {"name": "tfds:imagenet2012", "batch_size": row.batch, "image_size": 224},
             "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1},
             "mesh": {"data": -1, "fsdp": 1} if row.sharding == "data" else {"data": 1, "fsdp": -1},
         }

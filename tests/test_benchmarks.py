@@ -1,0 +1,72 @@
+"""The scripts behind docs/benchmarks.md still do what they did: each on something tiny."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.config.vit import num_params
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+TINY = {"width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2, "patch_size": 16}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a script by its name; what it does to the environment and the path is undone."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def test_every_row_of_tpu_step_is_a_config(load):
+    tpu_step = load("tpu_step")
+    names = [row.name for row in tpu_step.ROWS]
+    assert len(set(names)) == len(names)
+    sizes = {"S/16": 22_049_896, "B/16": 86_566_120, "L/16": 304_324_584}  # gap, learned positions
+    for row in tpu_step.ROWS:
+        assert num_params(tpu_step.make_config(row).model) == sizes[row.size]
+
+
+def test_the_largest_activation_tells_the_local_batch(load):
+    text = "%a = bf16[1,64,196,768]{3,2,1,0} add()\n%b = f32[128,768]{1,0} dot()"
+    assert load("tpu_program").largest_batch(text, 768, 196) == 64
+
+
+def test_cpu_step_times_each_row_in_turn(load, monkeypatch):
+    cpu_step = load("cpu_step")
+    monkeypatch.setattr(
+        cpu_step, "MODEL", {**TINY, "num_classes": 10, "image_size": 32, "channels": 3}
+    )
+    monkeypatch.setattr(cpu_step, "PIXELS", 32)
+    times = cpu_step.cpu_seconds({"Zoo": cpu_step.zoo_step()}, 2)
+    assert len(times["Zoo"]) == 2
+
+
+def test_loop_overhead_compares_the_loop_with_the_bare_step(load):
+    tiny = {f"model.{name}": str(value) for name, value in {**TINY, "patch_size": 4}.items()}
+    tiny["optimizer.warmup"] = "1 steps"
+    found = load("loop_overhead").measure(tiny, 2, 2)
+    assert [*found] == ["CPU", "wall"]
+    assert np.all(np.array([*found.values()]) > 0)
+
+
+def test_input_pipeline_counts_images(load):
+    pipeline = load("input_pipeline")
+    rows = {"Zoo": pipeline.with_zoo(method="area"), "Pillow": pipeline.with_pillow(2)}
+    rates = pipeline.images_per_second(rows, pipeline.make_jpegs(1), 1)
+    assert [*rates] == ["Zoo", "Pillow"]
+    assert min(rates.values()) > 0
