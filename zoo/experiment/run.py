@@ -13,6 +13,7 @@ from zoo.config.schema import Config
 from zoo.config.sizes import num_params
 from zoo.experiment.findings import find
 from zoo.experiment.report import ReportArtifacts, write_report
+from zoo.experiment.samples import Samples
 from zoo.training.loop import Diverged, TrainResult
 from zoo.training.loop import train as train_loop
 
@@ -34,7 +35,7 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
     except OSError as error:
         raise UserError(f"cannot make --workdir {workdir}: {error.strerror}") from error
     try:
-        result = train_loop(config, workdir, stop_at=stop_at)
+        result = train_loop(config, workdir, stop_at=stop_at, look=Samples(workdir).look)
     except Diverged:
         if jax.process_index() == 0:
             write_report(workdir, artifacts=None)  # the curves show how it came to that

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from zoo.config.schema import Config
 from zoo.data.stream import train_batches
 from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
 from zoo.sharding.mesh import make_mesh
-from zoo.tasks.build import abstract_params
+from zoo.tasks.build import Params, abstract_params
 from zoo.training.checkpoint import Checkpoints
 from zoo.training.metrics import Meter, MetricsWriter, Progress, profiler
 from zoo.training.optimizer import make_optimizer
@@ -60,10 +61,19 @@ class TrainResult:
     stopped_by_signal: bool
 
 
-def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> TrainResult:
+def train(
+    config: Config,
+    workdir: Path,
+    *,
+    stop_at: int | None = None,
+    look: Callable[[Run, int, Params], None] | None = None,
+) -> TrainResult:
     """Trains a config to its end, or to step `stop_at`; resumes where `workdir` has a checkpoint.
 
     A resumed run gives bit for bit the losses that the uncut run would have given.
+
+    Args:
+      look: called after each evaluation with the run, the step and the parameters.
 
     Raises:
       UserError: a config, data or checkpoint that does not fit, a full disk.
@@ -155,6 +165,8 @@ def train(config: Config, workdir: Path, *, stop_at: int | None = None) -> Train
                 if evaluation.due(step) and not stopping:  # whoever stops us may not wait for it
                     evaluated = evaluate_splits(evaluator, state, config, step, writer, progress)
                     eval_metrics = evaluated
+                    if look is not None:
+                        look(run, step, state.eval_params)
                 stopping = bool(received)  # perhaps during the evaluation
                 if stopping or save.due(step):
                     checkpoints.save(state, meta=meta, metrics=evaluated)
