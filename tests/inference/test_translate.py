@@ -164,8 +164,8 @@ def test_a_missing_library_is_named(score, monkeypatch):
 
 @pytest.mark.slow
 def test_a_model_learns_to_copy(root, tmp_path):
-    optimizer = {"lr": 3e-3, "schedule": "constant"}
-    config = make_config(root, total="400 steps", save_every="400 steps", optimizer=optimizer)
-    train(config.replace(eval_every="400 steps"), tmp_path)
+    optimizer = {"lr": 3e-3, "schedule": "linear", "warmup": "50 steps"}
+    config = make_config(root, total="800 steps", save_every="800 steps", optimizer=optimizer)
+    train(config.replace(eval_every="800 steps"), tmp_path)
     targets = [one["target"] for one in load_translator(tmp_path).translate(TEXTS)]
     assert targets == TEXTS
