@@ -22,6 +22,7 @@ from zoo.experiment.history import (
     training_seconds,
 )
 from zoo.experiment.pictures import heat_uri, image_uri
+from zoo.experiment.samples import read_samples
 
 MAX_MATRIX = 30  # classes; beyond, the matrix becomes a table of the pairs most confused
 MAX_PAIRS = 20
@@ -29,10 +30,39 @@ MAX_PAIRS = 20
 CHARTS = (
     ("Loss", "loss", ""),
     ("Accuracy", "accuracy", "%"),
+    ("Bits a byte", "bits_per_byte", ""),
+    ("Masked words guessed", "masked_lm_accuracy", "%"),
+    ("Next sentences guessed", "next_sentence_accuracy", "%"),
+    ("F1", "f1", "%"),
     ("Learning rate", "learning_rate", ""),
     ("Gradient norm", "grad_norm", ""),
     ("Examples per second", "examples_per_second", ""),
+    ("Tokens per second", "tokens_per_second", ""),
 )
+# Kind of data -> the metric that says most of a model, its name in a sentence, and its unit. What
+# is not here is classified: its accuracy is a number of examples.
+HEADLINES = {
+    "lm": ("bits_per_byte", "bits a byte of text", ""),
+    "masked_lm": ("masked_lm_accuracy", "of the masked words guessed", "%"),
+    "span_corruption": (
+        "accuracy",
+        "of the missing tokens guessed, each after the ones before",
+        "%",
+    ),
+    "seq2seq": (
+        "accuracy",
+        "of the target's tokens guessed, each after the right ones before",
+        "%",
+    ),
+    "token_classification": ("f1", "F1 of the entities", "%"),
+    "question_answering": ("f1", "F1 of the answers", "%"),
+}
+FAMILIES = {
+    "vit": "ViT",
+    "bert": "BERT",
+    "decoder": "Language model",
+    "transformer": "Encoder-decoder",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +135,8 @@ def write_report(workdir: Path, *, artifacts: ReportArtifacts | None) -> Path:
         title=run_title(config),
         workdir=name,
         again=shlex.quote(f"../{name}-again"),
-        result=headline(history, artifacts),
+        result=headline(config, history, artifacts),
+        samples=sample_cards(read_samples(workdir)),
         facts=facts(config, history, artifacts),
         charts=[c for spec in CHARTS if (c := _chart(history, *spec))],
         unreadable=unreadable,
@@ -137,12 +168,26 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 def run_title(config: dict[str, Any]) -> str:
     """`ViT-Ti/16 on cifar10`."""
     model = config.get("model", {})
-    family = {"vit": "ViT"}.get(model.get("family"), str(model.get("family", "Model")))
+    family = FAMILIES.get(model.get("family"), str(model.get("family", "Model")))
     size = f"-{model['size']}" if model.get("size") else ""
-    return f"{family}{size} on {config.get('data', {}).get('name')}"
+    data = config.get("data", {})
+    name = Path(data["dir"]).name if data.get("name") == "text" and data.get("dir") else None
+    return f"{family}{size} on {name or data.get('name')}"
 
 
-def headline(history: History, artifacts: ReportArtifacts | None) -> dict[str, Any] | None:
+def sample_cards(samples: dict[int, list[dict[str, str]]]) -> list[dict[str, Any]]:
+    """For each example what the model said at first, half-way and in the end."""
+    steps = sorted(samples)
+    shown = sorted({steps[i] for i in (0, len(steps) // 2, -1)}) if steps else []
+    return [
+        {**last, "said": [(step, samples[step][i]["said"]) for step in shown]}
+        for i, last in enumerate(samples[steps[-1]] if steps else [])
+    ]
+
+
+def headline(
+    config: dict[str, Any], history: History, artifacts: ReportArtifacts | None
+) -> dict[str, Any] | None:
     """The result: of the artifacts, else of the last evaluation that was logged."""
     if artifacts:
         split, metrics = artifacts.split, artifacts.metrics
@@ -154,7 +199,14 @@ def headline(history: History, artifacts: ReportArtifacts | None) -> dict[str, A
         last = {n: [*v.values()][-1] for n, v in history.items() if n.startswith(prefix)}
         metrics = {name.removeprefix(prefix): value for name, value in last.items()}
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    kind = config.get("data", {}).get("kind", "images")
+    name, about, unit = HEADLINES.get(kind, ("accuracy", "", ""))
+    if name in metrics and kind in HEADLINES:
+        text = percent(metrics[name]) if unit else exact_number(metrics[name])
+        return {"split": split, "value": text, "about": about, "count": int(metrics["count"])}
     accuracy, count = metrics.get("accuracy"), int(metrics.get("count", 0))
+    if kind in HEADLINES:
+        accuracy = None
     result = {
         "split": split, "accuracy": accuracy, "count": count, "loss": metrics.get("loss"),
     }  # fmt: skip

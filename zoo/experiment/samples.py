@@ -1,5 +1,6 @@
 """What a text model says as it learns: the same few examples at every evaluation."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,15 +49,20 @@ def make_sampler(run: Run) -> Sampler | None:
     if isinstance(data, LmData):
         return _written(config, data, split, tokenizer)
     if isinstance(data, MaskedData):
-        return _filled(data, split, opened)
-    return _translated(data, split, opened) if isinstance(data, PairData) else None
+        return _filled(data, split, tokenizer, opened)
+    if isinstance(data, PairData):
+        return _translated(data, split, tokenizer, opened)
+    return None
 
 
 def _written(config: Config, data: LmData, split: str, tokenizer: Tokenizer) -> Sampler:
     documents = open_tokens(data, split, "text", tokenizer)
     starts = [documents[i] for i in range(min(NUM_SAMPLES, len(documents)))]
-    given = [tokenizer.decode(tokens[:PROMPT]) for tokens in starts]
-    right = [tokenizer.decode(tokens[PROMPT : PROMPT + WRITTEN]) for tokens in starts]
+    length = min(PROMPT, data.length // 2)
+    given = [tokenizer.decode(tokens[:length]) for tokens in starts if len(tokens)]
+    right = [
+        tokenizer.decode(tokens[length : length + WRITTEN]) for tokens in starts if len(tokens)
+    ]
 
     def sample(params: Params) -> list[dict[str, str]]:
         model = LanguageModel(config, tokenizer, params)
@@ -67,10 +73,13 @@ def _written(config: Config, data: LmData, split: str, tokenizer: Tokenizer) -> 
     return sample
 
 
-def _filled(data: MaskedData, split: str, opened: Callable) -> Sampler:
+def _filled(data: MaskedData, split: str, tokenizer: Tokenizer, opened: Callable) -> Sampler:
     records = open_records(data, split)
-    texts = [records[i]["text"].split() for i in range(min(NUM_SAMPLES, len(records)))]
-    texts = [words[:SHOWN] for words in texts if len(words) > EVERY]
+    texts = [records[i]["text"].split()[:SHOWN] for i in range(min(NUM_SAMPLES, len(records)))]
+    for words in texts:
+        while len(tokenizer.encode(" ".join(words))) > data.length - 2:
+            words.pop()
+    texts = [words for words in texts if len(words) >= EVERY]
     given = [" ".join(MASK if i % EVERY == EVERY - 1 else w for i, w in enumerate(words))
              for words in texts]  # fmt: skip
     right = [", ".join(words[EVERY - 1 :: EVERY]) for words in texts]
@@ -84,9 +93,14 @@ def _filled(data: MaskedData, split: str, opened: Callable) -> Sampler:
     return sample
 
 
-def _translated(data: PairData, split: str, opened: Callable) -> Sampler:
+def _translated(data: PairData, split: str, tokenizer: Tokenizer, opened: Callable) -> Sampler:
     records = open_records(data, split)
-    chosen = [records[i] for i in range(min(NUM_SAMPLES, len(records)))]
+    # Those that fit; a prefix takes some room too.
+    room = data.length - 1 - len(tokenizer.encode(data.prefix))
+    fitting = (one for one in records if len(tokenizer.encode(one["source"])) < room)
+    chosen = list(itertools.islice(fitting, NUM_SAMPLES))
+    if not chosen:
+        return None
 
     def sample(params: Params) -> list[dict[str, str]]:
         found = Translator(opened(params)).translate([one["source"] for one in chosen])
