@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -11,6 +12,7 @@ from zoo.config import UserError
 from zoo.config.data import ImageData
 from zoo.config.schema import Config
 from zoo.config.sizes import num_params
+from zoo.evaluation.evaluate import evaluate
 from zoo.experiment.findings import find
 from zoo.experiment.report import ReportArtifacts, write_report
 from zoo.experiment.samples import Samples
@@ -65,9 +67,9 @@ def train(
 def artifacts(result: TrainResult) -> ReportArtifacts | None:
     """What the report shows of the finished model: None where there is nothing to evaluate on."""
     config = result.run.config
-    if not config.data.eval_splits or not isinstance(config.data, ImageData):
+    if not config.data.eval_splits:
         return None
-    found = find(result)
+    found = find(result) if isinstance(config.data, ImageData) else scores(result)
     device = jax.devices()[0]
     return ReportArtifacts(
         classes=result.run.classes,
@@ -76,6 +78,22 @@ def artifacts(result: TrainResult) -> ReportArtifacts | None:
         command=command_line(),
         **found,
     )
+
+
+def scores(result: TrainResult) -> dict[str, Any]:
+    """The metrics of the first evaluation split, and no pictures: those are of images."""
+    data = result.run.config.data
+    name, split = next(iter(data.eval_splits.items()))
+    metrics = {
+        key.removeprefix(f"{name}/"): value
+        for key, value in result.metrics.items()
+        if key.startswith(f"{name}/")
+    }
+    if not metrics:  # the run had ended before
+        metrics = evaluate(result.evaluator, result.state.eval_params, data, split).metrics
+    return {
+        "split": name, "metrics": metrics, "confusion": None, "mistakes": (), "attention": (),
+    }  # fmt: skip
 
 
 def command_line() -> str:

@@ -93,7 +93,9 @@ def _filled(data: MaskedData, split: str, tokenizer: Tokenizer, opened: Callable
     return sample
 
 
-def _translated(data: PairData, split: str, tokenizer: Tokenizer, opened: Callable) -> Sampler:
+def _translated(
+    data: PairData, split: str, tokenizer: Tokenizer, opened: Callable
+) -> Sampler | None:
     records = open_records(data, split)
     # Those that fit; a prefix takes some room too.
     room = data.length - 1 - len(tokenizer.encode(data.prefix))
