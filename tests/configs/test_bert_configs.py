@@ -16,7 +16,11 @@ from zoo.training.optimizer import describe_optimizer, make_optimizer
 from zoo.training.schedules import make_schedule
 
 CASES = [case for case in ALL_CASES if isinstance(load_config(case).model, BertConfig)]
-OWN = ("bert_imdb",)  # made for this project: nothing published
+OWN = (
+    "bert_imdb",
+    "sentiment_imdb:pretrained",
+    "sentiment_imdb:scratch",
+)  # made for this project: nothing published
 # dataset of TFDS: rows of its training split (of SQuAD: questions), classes
 TFDS = {
     "tfds:glue/cola": (8_551, 2),
@@ -61,7 +65,7 @@ def filled(case):
     """The config with what its data and tokenizer would fill in, and the clock of its run."""
     config = load_config(case)
     model, data = config.model, config.data
-    count, classes = TFDS.get(data.name, (10**6, 0))
+    count, classes = TFDS.get(data.name, (10**6, 2))
     vocab_size = 28_996 if case.startswith("glue") else 30_522
     changes = {"vocab_size": model.vocab_size or vocab_size}
     if model.has_classes:

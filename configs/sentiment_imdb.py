@@ -1,0 +1,63 @@
+"""The BERT of bert_imdb, fine-tuned to tell good film reviews from bad ones; or without its start.
+
+Data: IMDB (Maas 2011), by the commands of configs/bert_imdb.py; trained on 4,000 of its 25,000
+  labelled reviews, 2,000 of each class, and evaluated on all 25,000 test ones, the first 128
+  tokens of each. Most of the test reviews were among the texts of the pre-training, without
+  their labels.
+Command: zoo train --config sentiment_imdb --workdir runs/sentiment
+    --config.init_from=runs/bert_imdb --config.seed=0
+  zoo train --config sentiment_imdb:scratch --workdir runs/sentiment_scratch --config.seed=0
+  each with the seeds 0, 1 and 2; all 25,000 to train on: --config.data.train_split=train
+Then: zoo classify-text --workdir runs/sentiment "What a waste of time."
+Argument: pretrained (default) or scratch, which has twice the learning rate: weights that are to
+  be learnt from nothing are further away.
+Here: see docs/benchmarks.md.
+"""
+
+from ml_collections import ConfigDict
+
+ARGS = ("pretrained", "scratch")
+
+
+def get_config(arg="pretrained"):
+    assert arg in ARGS, f"{arg!r} is not one of {ARGS}"
+    config = ConfigDict()
+    config.seed = 0
+    config.total = "3 epochs"
+    config.log_every = "25 steps"
+    config.eval_every = "3 epochs"  # the test split is six times as large as what is trained on
+    config.save_every = "1 epochs"
+    config.best_metric = "test/accuracy"
+    if arg == "pretrained":
+        config.init_from = "SET --config.init_from=runs/bert_imdb"
+
+    config.data = ConfigDict()
+    config.data.kind = "text_classification"
+    config.data.name = "text"
+    config.data.dir = "~/zoo_data/imdb"
+    config.data.tokenizer = "~/zoo_data/imdb_wordpiece"
+    config.data.train_split = "train[10500:14500]"  # the first 12,500 are bad, the others good
+    config.data.eval_splits = {"test": "test"}
+    config.data.length = 128
+    config.data.batch_size = 32
+    config.data.eval_batch_size = 256
+
+    config.model = ConfigDict()
+    config.model.family = "bert"
+    config.model.head = "classification"
+    config.model.width = 128
+    config.model.depth = 4
+    config.model.mlp_dim = 512
+    config.model.num_heads = 4
+    config.model.max_length = 128
+    config.model.dropout = 0.1
+    config.model.attention_dropout = 0.1
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"
+    config.optimizer.lr = 5e-4 if arg == "pretrained" else 1e-3
+    config.optimizer.schedule = "linear"
+    config.optimizer.warmup = "0.2 epochs"
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.clip_norm = 1.0
+    return config
