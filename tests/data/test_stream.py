@@ -204,6 +204,7 @@ def test_training_puts_the_next_readable_image_in_its_place(folder, caplog, thre
     assert sorted(r.message.split()[1].rstrip(",") for r in caplog.records) == sorted(
         stream.skipped
     )
+    assert [r.message.partition("; ")[2] for r in caplog.records] == ["1 so far", "2 so far"]
 
 
 def test_evaluation_gives_it_no_weight(folder):

@@ -130,7 +130,8 @@ class Stream(Iterator[Batch]):
         for name, reason in made.unreadable:
             if name not in self.skipped:
                 self.skipped[name] = reason
-                _log.warning("skipped %s, which is no readable image (%s)", name, reason)
+                count = len(self.skipped)
+                _log.warning("skipped %s, no readable image (%s); %d so far", name, reason, count)
         assert made.batch is not None
         # A worker's arrays are views of shared memory, of a class of Grain's.
         return {key: np.asarray(array) for key, array in made.batch.items()}
