@@ -53,7 +53,8 @@ def fake_tlm(ngram, tmp_path, monkeypatch):
     def make(says):
         program = tmp_path / "bin" / "tlm"
         program.parent.mkdir(exist_ok=True)
-        keep = f"""for a; do case $a in
+        keep = f"""echo "$@" > {tmp_path}/seen_options
+        for a; do case $a in
           -tr=*) cp "${{a#-tr=}}" {tmp_path}/seen_train ;;
           -te=*) cp "${{a#-te=}}" {tmp_path}/seen_test ;;
         esac; done"""
@@ -76,6 +77,8 @@ def test_bits_per_byte_are_over_the_texts_bytes(ngram, config, fake_tlm, tmp_pat
     assert found["bits_per_byte"] == pytest.approx(bits)
     lines = [f"<s> {' '.join(map(str, some))} </s>" for some in ids]
     assert (tmp_path / "seen_test").read_text().splitlines() == lines
+    options = (tmp_path / "seen_options").read_text().split()
+    assert {"-n=5", "-lm=ikn", "-ps=no"} < {*options}  # improved Kneser-Ney, nothing pruned
     closed = f"<s> {' '.join(map(str, range(265)))} </s>"
     assert (tmp_path / "seen_train").read_text().splitlines() == [*lines, closed]
 
