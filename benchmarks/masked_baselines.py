@@ -12,9 +12,10 @@ tokens, and the accuracy (`masked_lm_accuracy`) and nats (`masked_lm_loss`) of
   *_own       the same, and the token that stands at the place itself: one that is not [MASK] is
               as often the right one as a random one, and a BERT may know that
 
-A neighbour is read as the model reads it: behind [MASK] or a special token there is nothing to
-see, and one that was replaced at random misleads both. Each model takes absolute discounts, by
-Ney's estimate n1 / (n1 + 2 n2), and gives what they free to the next smaller one.
+A neighbour is read as the model reads it: [MASK] and the other special tokens never came in the
+counted text and tell nothing, and one that was replaced at random misleads. Each model takes
+absolute discounts, by Ney's estimate n1 / (n1 + 2 n2), and gives what they free to the next
+smaller one.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from zoo.config import UserError, load_config
 from zoo.config.data import MaskedData
 from zoo.config.schema import Config
 from zoo.data.stream import eval_batches
+from zoo.data.text.base import require
 from zoo.data.text.token_store import open_tokens
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 
@@ -60,7 +62,7 @@ def make_table(
 def smooth(
     table: Table, context: Int[np.ndarray, " N"], lower: Float[np.ndarray, "N V"]
 ) -> Float[np.ndarray, "N V"]:
-    """P(y | c), discounted and interpolated with `lower`; `lower` where c is -1 or never came."""
+    """P(y | c), discounted and interpolated with `lower`; `lower` itself where c never came."""
     V = table.vocab_size
     start, stop = (np.searchsorted(table.keys, (context + i) * V) for i in (0, 1))
     types, total = stop - start, table.ends[stop] - table.ends[start]
@@ -77,8 +79,8 @@ def see_own(
 ) -> Float[np.ndarray, "N V"]:
     """The posterior once the token at the place is seen.
 
-    As many tokens stay as are replaced by one of all V, each as likely: own = y with 1 + 1 / V of
-    the weight of any other y, which could only have been replaced.
+    As many tokens stay as are replaced by one of all V: seeing y is 1 + 1 / V as likely where y is
+    the right one, and 1 / V where another is, which then was replaced.
     """
     V = probs.shape[1]
     seen = np.flatnonzero(own != mask)
@@ -92,10 +94,9 @@ def see_own(
 class Counted:
     """The three models, from running text."""
 
-    def __init__(self, text: Int[np.ndarray, " T"], vocab_size: int, special: list[int]):
+    def __init__(self, text: Int[np.ndarray, " T"], vocab_size: int):
         """Args: `text`: documents one after the other, -1 between them."""
         V = vocab_size
-        self._special = special
         counts = np.bincount(text[text >= 0], minlength=V) + 1.0  # what never came can come
         self.unigram = counts / counts.sum()
         pair = (text[:-1] >= 0) & (text[1:] >= 0)
@@ -110,17 +111,12 @@ class Counted:
         self, left: Int[np.ndarray, " N"], right: Int[np.ndarray, " N"]
     ) -> dict[str, Float[np.ndarray, "N V"]]:
         """The probability of every token between two neighbours, by each model."""
-        left, right = (np.where(np.isin(x, self._special), -1, x) for x in (left, right))
         unigram = np.broadcast_to(self.unigram, (len(left), len(self.unigram)))
         bigram = smooth(self._after, left, unigram) * smooth(self._before, right, unigram)
         bigram /= unigram
         bigram /= bigram.sum(1, keepdims=True)
-        both = np.where((left >= 0) & (right >= 0), left * unigram.shape[1] + right, -1)
-        return {
-            "unigram": unigram,
-            "bigram": bigram,
-            "trigram": smooth(self._between, both, bigram),
-        }
+        trigram = smooth(self._between, left * len(self.unigram) + right, bigram)
+        return {"unigram": unigram, "bigram": bigram, "trigram": trigram}
 
 
 def count(data: MaskedData, tokenizer: Tokenizer) -> Counted:
@@ -129,9 +125,7 @@ def count(data: MaskedData, tokenizer: Tokenizer) -> Counted:
     parts = []
     for i, length in enumerate(documents.lengths):
         parts += [documents.read(i, 0, int(length)), [-1]]
-    special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask]
-    text = np.concatenate(parts).astype(np.int64)
-    return Counted(text, tokenizer.size, [one for one in special if one is not None])
+    return Counted(np.concatenate(parts).astype(np.int64), tokenizer.size)
 
 
 def score(models: Counted, batch: dict[str, np.ndarray], mask: int) -> dict[str, np.ndarray]:
@@ -159,12 +153,12 @@ def measure(config: Config) -> dict[str, dict]:
     if not isinstance(data, MaskedData):
         raise UserError("config.data.kind is not 'masked_lm': give a config that masks tokens")
     tokenizer = load_tokenizer(data.tokenizer)
-    assert tokenizer.mask is not None or not data.eval_splits  # the rows below say so better
+    (mask,) = require(tokenizer, "masked_lm", "mask")
     models, results = count(data, tokenizer), {}
     for name, split in data.eval_splits.items():
         sums: dict[str, np.ndarray] = {}
         for batch in eval_batches(data, split):
-            for model, one in score(models, batch, tokenizer.mask).items():
+            for model, one in score(models, batch, mask).items():
                 sums[model] = sums.get(model, 0) + one
         results[name] = {
             "masked_tokens": int(sums["unigram"][2]),

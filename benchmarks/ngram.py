@@ -39,7 +39,8 @@ from zoo.data.text.tokenizers import load_tokenizer
 
 DEBIAN = "/usr/lib/irstlm/bin"  # where its package puts the programs
 RESULT = re.compile(r"n=(\d+) LP=([\d.e+]+) PP=[\d.e+]+ OVVRate=([\d.e+-]+)")
-TOO_SMALL = "count-of-counts cannot be estimated"
+# Where only those of higher order cannot, it warns and takes one discount for all counts.
+TOO_SMALL = "lower order count-of-counts cannot be estimated"
 
 
 def find_tlm() -> str:

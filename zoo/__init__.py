@@ -6,7 +6,7 @@
 import importlib
 
 _EXPORTS = {
-    "load": "zoo.inference.predict",
+    "load": "zoo.inference.loading",
     "train": "zoo.experiment.run",
     "load_config": "zoo.config",
 }

@@ -254,9 +254,9 @@ def run_eval(args: argparse.Namespace) -> None:
 
 def run_predict(args: argparse.Namespace) -> None:
     """zoo predict."""
-    from zoo.inference.predict import load
+    from zoo.inference.predict import load_classifier
 
-    model = load(args.weights or args.workdir)
+    model = load_classifier(args.weights or args.workdir)
     found = [{"image": path, "top": model.predict(path, top=args.top)} for path in args.images]
     lines = [
         f"{one['image']}: " + ", ".join(f"{t['class']} {t['probability']:.1%}" for t in one["top"])
@@ -305,11 +305,11 @@ def run_classify_text(args: argparse.Namespace) -> None:
 def run_generate(args: argparse.Namespace) -> None:
     """zoo generate."""
     from zoo.inference.decoding import Sampling
-    from zoo.inference.generate import load
+    from zoo.inference.generate import load_language_model
 
     sampling = Sampling(0.0 if args.greedy else args.temperature, args.top_k, args.top_p)
     options = {"max_tokens": args.max_tokens, "sampling": sampling, "seed": args.seed}
-    model = load(args.weights or args.workdir)
+    model = load_language_model(args.weights or args.workdir)
     if len(args.texts) == 1 and not args.json:
         for piece in itertools.chain(args.texts, model.stream(args.texts[0], **options), ["\n"]):
             print(piece, end="", flush=True)

@@ -53,10 +53,10 @@ def by_hand(pairs, context, lower):
 
 
 def test_discounts_are_those_of_the_formula(baselines, text):
-    models, pairs = baselines.Counted(text, V, [MASK, SEP]), pairs_of(text)
+    models, pairs = baselines.Counted(text, V), pairs_of(text)
     counts = np.array([1 + np.sum(text == y) for y in range(V)])
     np.testing.assert_allclose(models.unigram, counts / counts.sum())
-    contexts = np.array([2, 3, 5, 6, -1])
+    contexts = np.array([2, 3, 5, 6, MASK])
     lower = np.broadcast_to(models.unigram, (5, V))
     found = baselines.smooth(models._after, contexts, lower)
     expected = [by_hand(pairs, context, models.unigram) for context in contexts]
@@ -65,7 +65,7 @@ def test_discounts_are_those_of_the_formula(baselines, text):
 
 
 def test_both_neighbours_are_a_markov_chains_posterior(baselines, text):
-    models, pairs = baselines.Counted(text, V, [MASK, SEP]), pairs_of(text)
+    models, pairs = baselines.Counted(text, V), pairs_of(text)
     found = models.predict(np.array([3]), np.array([2]))
     after = by_hand(pairs, 3, models.unigram)
     before = by_hand([(b, a) for a, b in pairs], 2, models.unigram)
@@ -78,7 +78,7 @@ def test_both_neighbours_are_a_markov_chains_posterior(baselines, text):
 
 
 def test_a_special_neighbour_is_as_none(baselines, text):
-    models = baselines.Counted(text, V, [MASK, SEP])
+    models = baselines.Counted(text, V)
     lower = models.unigram[None]
     only_right = models.predict(np.array([MASK]), np.array([2]))
     only_left = models.predict(np.array([3]), np.array([SEP]))
@@ -133,6 +133,14 @@ def test_the_rows_are_those_of_the_evaluation(baselines, config):
     assert 1.9 < found["unigram"]["masked_lm_loss"] < 2.4  # ln 8 is 2.08
     own = found["unigram_own"]["masked_lm_accuracy"] - found["unigram"]["masked_lm_accuracy"]
     assert 0 < own < 0.3
+
+
+def test_no_token_follows_the_one_before_its_document(baselines, config):
+    models = baselines.count(config.data, baselines.load_tokenizer(config.data.tokenizer))
+    lengths = [40 - i % 8 for i in range(50)]
+    assert models._after.counts.sum() == sum(length - 1 for length in lengths)
+    assert models._between.counts.sum() == sum(length - 2 for length in lengths)
+    assert len(models._before.keys) == 8
 
 
 def test_a_config_that_masks_nothing_is_refused(baselines):

@@ -53,7 +53,8 @@ def fake_tlm(ngram, tmp_path, monkeypatch):
     def make(says):
         program = tmp_path / "bin" / "tlm"
         program.parent.mkdir(exist_ok=True)
-        keep = f"""for a; do case $a in
+        keep = f"""echo "$@" > {tmp_path}/seen_options
+        for a; do case $a in
           -tr=*) cp "${{a#-tr=}}" {tmp_path}/seen_train ;;
           -te=*) cp "${{a#-te=}}" {tmp_path}/seen_test ;;
         esac; done"""
@@ -68,7 +69,9 @@ def test_bits_per_byte_are_over_the_texts_bytes(ngram, config, fake_tlm, tmp_pat
     tokenizer = ngram.load_tokenizer(config.data.tokenizer)
     ids = [tokenizer.encode(text) for text in TEXTS if text]
     total = sum(len(some) + 1 for some in ids)
-    fake_tlm(f"TLM: test ...test text {tmp_path} ..n={total} LP=100.5 PP=54.06 OVVRate=0")
+    warning = "Warning: higher order count-of-counts cannot be estimated properly"
+    line = f"TLM: test ...test text {tmp_path} ..n={total} LP=100.5 PP=54.06 OVVRate=0"
+    fake_tlm(f"{warning}\n{line}")
     found = ngram.measure(config, 5)["valid"]
     assert found["tokens"] == total
     assert found["loss"] == pytest.approx(100.5 / total)
@@ -76,6 +79,8 @@ def test_bits_per_byte_are_over_the_texts_bytes(ngram, config, fake_tlm, tmp_pat
     assert found["bits_per_byte"] == pytest.approx(bits)
     lines = [f"<s> {' '.join(map(str, some))} </s>" for some in ids]
     assert (tmp_path / "seen_test").read_text().splitlines() == lines
+    options = (tmp_path / "seen_options").read_text().split()
+    assert {"-n=5", "-lm=ikn", "-ps=no"} < {*options}  # improved Kneser-Ney, nothing pruned
     closed = f"<s> {' '.join(map(str, range(265)))} </s>"
     assert (tmp_path / "seen_train").read_text().splitlines() == [*lines, closed]
 

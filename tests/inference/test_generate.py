@@ -13,7 +13,7 @@ from zoo.cli import main
 from zoo.config import UserError, parse_config
 from zoo.data.text.tokenizers import load_tokenizer
 from zoo.inference.decoding import PLAIN
-from zoo.inference.generate import LanguageModel, load
+from zoo.inference.generate import LanguageModel, load_language_model
 from zoo.tasks.build import init_params
 from zoo.training.loop import train
 
@@ -124,13 +124,13 @@ def test_only_a_language_model_writes(monkeypatch):
     with pytest.raises(
         UserError, match="here was trained on 'images': only a model of 'lm' writes texts on"
     ):
-        load("here")
+        load_language_model("here")
 
 
 def test_weights_without_their_tokenizer_are_refused(workdir, tmp_path):
     (tmp_path / "checkpoints").symlink_to(workdir / "checkpoints")
     with pytest.raises(UserError, match="no tokenizer beside its checkpoints"):
-        load(tmp_path)
+        load_language_model(tmp_path)
 
 
 def test_the_command_streams_one_text_and_lists_several(workdir, capsys):

@@ -1,5 +1,7 @@
 """From logical axes to shardings; and that sharding changes no number."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,16 @@ from tests.models.vits import (
 from zoo.config.schema import MeshConfig
 from zoo.models.vit import ViT
 from zoo.sharding.mesh import make_mesh
-from zoo.sharding.rules import RULES, batch_spec, constrain, gather, param_shardings, spec
+from zoo.sharding.rules import (
+    RULES,
+    batch_spec,
+    constrain,
+    gather,
+    on_gpu,
+    param_shardings,
+    per_shard,
+    spec,
+)
 
 
 def mesh_of(kind=AxisType.Auto, **sizes):
@@ -76,6 +87,40 @@ def test_constrain_leaves_manual_axes_alone():
     double = lambda x: constrain(x, "batch", None) * 2
     mapped = jax.shard_map(double, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
     np.testing.assert_array_equal(jax.jit(mapped)(jnp.ones((8, 4))), 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "9.0", True),
+        ("NVIDIA GeForce RTX 2080", "7.5", False),
+        ("AMD Instinct MI300X", "gfx942", False),
+    ],
+)
+def test_gpus_with_cudnns_kernels(monkeypatch, kind, capability, expected):
+    mesh = make_mesh(MeshConfig(data=8))
+    device = SimpleNamespace(device_kind=kind, compute_capability=capability)
+    assert not on_gpu()
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert on_gpu() is expected
+    # What is compiled for the mesh in context is not for this machine's devices.
+    with jax.set_mesh(mesh):
+        assert not on_gpu()
+
+
+def test_per_shard_splits_each_array_by_its_own_axes():
+    x, y = jnp.arange(32.0).reshape(8, 4), jnp.arange(8.0)
+    shapes = []
+
+    def scale(x, y):
+        shapes.append((x.shape, y.shape))
+        return x * y[:, None]
+
+    axes = [("batch", "heads"), ("batch",)]
+    np.testing.assert_array_equal(per_shard(scale, [x, y], axes), x * y[:, None])
+    with jax.set_mesh(make_mesh(MeshConfig(data=4, fsdp=1, tensor=2))):
+        np.testing.assert_array_equal(per_shard(scale, [x, y], axes), x * y[:, None])
+    assert shapes == [((8, 4), (8,)), ((2, 2), (2,))]
 
 
 def test_gather_makes_whole_what_fsdp_splits():

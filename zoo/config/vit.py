@@ -65,8 +65,9 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     head_init: Literal["zeros", "trunc_normal"] = "zeros"
     head_bias: float = 0.0  # such as -6.9 with the sigmoid loss on 1,000 classes
 
-    # auto: on TPUs one kernel that keeps scores on the chip, for heads of 32, 64 or 128 and up to
-    # 640 tokens; xla: the compiler's own operations, as everywhere else.
+    # auto: without dropout of probabilities a kernel, on TPUs (heads of 32, 64 or 128 for up to 640
+    # tokens; of 64, 128 or 256 from 1,024 in multiples of 128) and NVIDIA GPUs since Ampere
+    # (bfloat16, heads up to 128). Else, and with xla: plain operations.
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers

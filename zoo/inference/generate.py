@@ -114,7 +114,7 @@ def _keys(seed: int, texts: Sequence[str]) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(texts)))
 
 
-def load(path: str | Path) -> LanguageModel:
+def load_language_model(path: str | Path) -> LanguageModel:
     """A trained model from a workdir (its best checkpoint) or from `WORKDIR/checkpoints/STEP`.
 
     Raises:

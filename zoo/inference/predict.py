@@ -66,7 +66,7 @@ class Classifier:
         ]
 
 
-def load(path: str | Path) -> Classifier:
+def load_classifier(path: str | Path) -> Classifier:
     """A trained model from a workdir (its best checkpoint) or from `WORKDIR/checkpoints/STEP`.
 
     Raises:

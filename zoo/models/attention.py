@@ -1,22 +1,28 @@
 """Scaled dot-product attention for every family: who sees whom, and what computes it.
 
-Plain XLA operations are the reference; `attention` takes a kernel instead where there is one for
-the platform that fits, and gives the same numbers.
+`attend` is the reference, in plain operations; `attention` takes a kernel instead where the
+platform has one that fits the call (`choose_kernel`), and gives the same numbers. Only of a query
+that sees no key at all does each say something else, though always something finite.
 """
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from zoo.models.fused_attention import LANES, fits, fused_attention
-from zoo.sharding.rules import on_tpu, per_shard
+from zoo.models import fused_attention as fused
+from zoo.models import splash
+from zoo.sharding.rules import on_gpu, on_tpu, per_shard
 
 # Added to no score but put in its place: finite, so that a query that sees nothing gives no NaN.
 _UNSEEN = -1e30
+# What `jax.checkpoint` knows the output by. Splash names it before it leaves the kernel, for the
+# kernel's backward pass wants it in that form: else it would be stored twice, or computed twice.
+ATTENDED = "attended"
 
 
 @functools.partial(
@@ -83,12 +89,56 @@ def attention(
       probabilities: return them too; no kernel does.
     """
     dropped = keys is not None and rate > 0
-    plain = mask is None and bias is None and scale is None and not dropped and not probabilities
-    fitting = q.shape == k.shape and fits(q.shape[3], q.shape[2], q.shape[1])
-    if kernel == "auto" and plain and fitting and on_tpu():
-        return attend_fused(q, k, v), None
-    y, weights = attend(q, k, v, mask=mask, bias=bias, scale=scale, keys=keys, rate=rate)
+    chosen = "xla"
+    if kernel == "auto" and bias is None and not dropped and not probabilities:
+        chosen = choose_kernel(q, k, mask, scale)
+    if chosen == "splash":
+        return attend_splash(q, k, v, mask=mask, scale=scale), None
+    weights = None
+    if chosen == "fused":
+        y = attend_fused(q, k, v)
+    elif chosen == "cudnn":
+        y = attend_cudnn(q, k, v, mask=mask, scale=scale)
+    else:
+        y, weights = attend(q, k, v, mask=mask, bias=bias, scale=scale, keys=keys, rate=rate)
+    # Named as the output's projection reads it, heads side by side.
+    y = checkpoint_name(y.reshape(*y.shape[:2], -1), ATTENDED).reshape(y.shape)
     return y, weights if probabilities else None
+
+
+def choose_kernel(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    mask: Mask | None = None,
+    scale: float | None = None,
+) -> str:
+    """What computes a call without bias and dropout: fused, splash, cudnn, or xla for no kernel."""
+    (T, N, H), S = q.shape[1:], k.shape[1]
+    masked, mask = mask is not None, mask or Mask()
+    if mask.q_index is not None:
+        return "xla"  # rows of a cache stand at different places, which no kernel is told
+    if on_tpu():
+        short = not masked and scale is None and q.shape == k.shape
+        if short and fused.fits(H, N, T):
+            return "fused"
+        if isinstance(mask.window, int | None) and splash.fits(H, T, S):
+            return "splash"
+    elif on_gpu() and _fits_cudnn(q, k, mask):
+        return "cudnn"
+    return "xla"
+
+
+def _fits_cudnn(q: Float[Array, "B T N H"], k: Float[Array, "B S K H"], mask: Mask) -> bool:
+    T, S, H = q.shape[1], k.shape[1], q.shape[3]
+    if q.dtype not in (jnp.bfloat16, jnp.float16) or H > 128 or H % 8:
+        return False
+    # An array is added to the scores, and the gradient of that wants even lengths.
+    return T % 2 == S % 2 == 0 or not _needs_array(mask)
+
+
+def _needs_array(mask: Mask) -> bool:
+    """Whether cuDNN gets who sees whom as an array: it knows diagonals, but no segments."""
+    return mask.q_segment is not None or not isinstance(mask.window, int | None)
 
 
 def attend(
@@ -135,9 +185,80 @@ def attend_fused(
     *,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """As `attend`, by a TPU kernel on each device's own examples and heads."""
+    """As `attend` without a mask, by the kernel for few tokens on a TPU."""
     head_size = q.shape[-1]
     flat = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
-    kernel = functools.partial(fused_attention, head_size=head_size, interpret=interpret)
+    kernel = functools.partial(fused.fused_attention, head_size=head_size, interpret=interpret)
     # The kernel takes whole groups of LANES, so a device must get whole groups.
-    return per_shard(kernel, flat, ("batch", None, ("heads", LANES))).reshape(q.shape)
+    axes = ("batch", None, ("heads", fused.LANES))
+    return per_shard(kernel, flat, [axes] * 3).reshape(q.shape)
+
+
+def attend_splash(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    *,
+    mask: Mask | None = None,
+    scale: float | None = None,
+    block: int = splash.BLOCK,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """As `attend`, by the kernel for many tokens on a TPU; the mask's window is an int."""
+    mask = mask or Mask()
+    kernel = functools.partial(
+        splash.splash_attention,
+        causal=mask.causal,
+        window=mask.window,
+        block=block,
+        name=ATTENDED,
+        interpret=interpret,
+    )
+    q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
+    segments = [x for x in (mask.q_segment, mask.kv_segment) if x is not None]
+    return _per_shard(kernel, q, k, v, *segments)
+
+
+def attend_cudnn(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    *,
+    mask: Mask | None = None,
+    scale: float | None = None,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "B T N H"]:
+    """As `attend`, by cuDNN's kernel on a GPU."""
+    mask = mask or Mask()
+    dense, window = [], None
+    if _needs_array(mask):
+        dense = [mask.dense(q.shape[1], k.shape[1])]
+    elif mask.window is not None:
+        window = (mask.window - 1, 0)  # how many before and after the query's own
+
+    def kernel(q, k, v, dense=None):
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            mask=dense,
+            scale=scale,
+            # cuDNN then leaves out what lies above the diagonal, of a dense mask too.
+            is_causal=mask.causal or mask.window is not None,
+            local_window_size=window,
+            implementation=implementation,
+        )
+
+    return _per_shard(kernel, q, k, v, *dense)
+
+
+def _per_shard(kernel, q, k, v, *rest):
+    """Calls a kernel on each device's own examples and heads; `rest`: more arrays [B, ...].
+
+    Queries are split between whole groups, along with the head of keys and values that they share.
+    Where the mesh does not divide those, a device does all heads.
+    """
+    heads = ("batch", None, "heads", None)
+    groups = ("batch", None, ("heads", q.shape[2] // k.shape[2]), None)
+    others = [("batch",) + (None,) * (x.ndim - 1) for x in rest]
+    return per_shard(kernel, [q, k, v, *rest], [groups, heads, heads, *others])

@@ -219,7 +219,9 @@ class Decoder(nnx.Module):
             x, cache = carry
             seen, rotation = mask, everywhere
             if cfg.window:
-                window = jnp.where(layer["local"], cfg.window, _EVERYTHING)
+                # A number that all layers share is one that a kernel may be compiled for.
+                mixed = jnp.where(layer["local"], cfg.window, _EVERYTHING)
+                window = cfg.window if all(cfg.local) else mixed
                 seen = Mask(mask.causal, window, mask.q_segment, mask.kv_segment, mask.q_index)
             if nearby is not None:
                 choose = partial(jnp.where, layer["local"])

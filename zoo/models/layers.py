@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Key
 
-from zoo.models.attention import Mask, attention
+from zoo.models.attention import ATTENDED, Mask, attention
 from zoo.models.initializers import Initializer, ones, zeros
 from zoo.models.positions import Rotation, rotate
 from zoo.sharding.rules import Axis, constrain, gather
@@ -206,7 +205,7 @@ class Attention(nnx.Module):
             kernel=self.kernel,
             probabilities=probabilities,
         )
-        return self.out(checkpoint_name(y.reshape(*x.shape[:2], -1), "attended")), weights
+        return self.out(y.reshape(*x.shape[:2], -1)), weights
 
     def keys_values(
         self, context: Float[Array, "B S D"], rotation: Rotation | None = None
@@ -313,7 +312,7 @@ def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs)
 
 # What the backward pass finds stored, of each layer; it recomputes the rest.
 _policies = jax.checkpoint_policies
-_attended = _policies.save_only_these_names("attended")
+_attended = _policies.save_only_these_names(ATTENDED)
 _REMAT: dict[str, Callable[..., bool]] = {
     # Every matrix product: recomputing the rest is element-wise work, nearly free, and a loop
     # would otherwise store all of it.

@@ -113,21 +113,24 @@ def gather(param: jax.Array, *axes: Axis) -> jax.Array:
 
 
 def per_shard(
-    function: Callable[..., jax.Array], arrays: Sequence[jax.Array], axes: Sequence[Axis]
+    function: Callable[..., jax.Array],
+    arrays: Sequence[jax.Array],
+    axes: Sequence[Sequence[Axis]],
 ) -> jax.Array:
-    """Calls a function on each device's part of arrays of one shape; it must keep that shape.
+    """Calls a function on each device's part of the arrays; it gives one shaped as the first.
 
     For what the compiler cannot split by itself, such as a kernel. Without a mesh, or inside
     `shard_map` or `pmap`, it is a plain call.
+
+    Args:
+      axes: the logical axes of each array.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or AxisType.Auto not in mesh.axis_types:
         return function(*arrays)
-    split = spec(axes, arrays[0].shape, mesh)
+    specs = tuple(spec(names, x.shape, mesh) for names, x in zip(axes, arrays, strict=True))
     # The check would have to know what a kernel does.
-    mapped = jax.shard_map(
-        function, in_specs=(split,) * len(arrays), out_specs=split, check_vma=False
-    )
+    mapped = jax.shard_map(function, in_specs=specs, out_specs=specs[0], check_vma=False)
     return mapped(*arrays)
 
 
@@ -135,6 +138,14 @@ def on_tpu() -> bool:
     """Whether what is traced now will run on TPUs: those of the mesh in context, or JAX's own."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() == "tpu" if device is None else "TPU" in device.device_kind
+
+
+def on_gpu() -> bool:
+    """The same of NVIDIA's GPUs since Ampere (2020), the first with attention kernels in cuDNN."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    own = jax.devices()[0]
+    kind = own.device_kind if device is None else device.device_kind
+    return "NVIDIA" in kind and float(getattr(own, "compute_capability", 0)) >= 8
 
 
 def param_shardings(abstract_state: nnx.State, mesh: Mesh | AbstractMesh) -> nnx.State:
