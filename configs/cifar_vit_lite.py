@@ -3,8 +3,8 @@
 Source: Hassani 2021 (arXiv 2104.05704), SHI-Labs/Compact-Transformers: README, examples/main.py,
   src/vit.py; the best epoch on the test set; hardware and time not given.
 Command: zoo train --config cifar_vit_lite:cifar10 --workdir runs/vit_lite
-Here: the 200 epochs have not been run. CIFAR-10, 4 epochs of a model of 0.46 M with Muon: 73.6 %
-  (seed 0, 22 CPU minutes; the command is C in docs/benchmarks.md).
+Here: the 200 epochs are not reproduced here. CIFAR-10, 4 epochs of a model of 0.46 M with Muon:
+  73.6 % (seed 0, 22 CPU minutes; the command is C in docs/benchmarks.md).
 Argument: cifar10 (default) or cifar100. Data: the files in ~/zoo_data/cifar10 or cifar100.
 
 Differs from the source, in order of weight: it drops attention probabilities (0.1), which this
