@@ -173,7 +173,7 @@ def test_config_is_a_record(path):
     else:
         first = doc.split("\n")[0]
         assert re.search(r"\d\d\.\d|about 79 %", first), first
-        assert "eproduced here" in doc
+        assert re.search(r"eproduced here|^Here: ", doc, re.MULTILINE)
         assert "Differs" in doc
 
 

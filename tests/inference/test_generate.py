@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(model, monkeypatch):
 
 def test_only_a_language_model_writes(monkeypatch):
     found = SimpleNamespace(config=tiny_config())
-    monkeypatch.setattr("zoo.inference.opening.open_weights", lambda path: found)
+    monkeypatch.setattr("zoo.inference.opening.open_weights", lambda *_, **__: found)
     with pytest.raises(
         UserError, match="here was trained on 'images': only a model of 'lm' writes texts on"
     ):

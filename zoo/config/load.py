@@ -166,7 +166,10 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
 
 
 def _keys(section: Any) -> list[str]:
-    return list(section.__struct_fields__) if hasattr(section, "__struct_fields__") else []
+    if not hasattr(section, "__struct_fields__"):
+        return []
+    tag = _tag_field(section)
+    return [*section.__struct_fields__, *([tag] if tag else [])]
 
 
 def _tag_field(section: Any) -> str | None:

@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config, TaskConfig
 from zoo.data.base import Rows
-from zoo.tasks.base import Batch, Metrics, row_keys, shares, softmax_only
-from zoo.tasks.token_loss import TokenLosses, token_losses
+from zoo.tasks.base import Batch, Metrics, softmax_only
+from zoo.tasks.token_loss import (
+    TokenLosses,
+    share_targets,
+    split_means,
+    target_means,
+    target_sums,
+    token_losses,
+)
 
 
 @dataclass(frozen=True)
@@ -32,24 +38,16 @@ class CausalLM:
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Adds the shares of all targets that count, and a key for each row."""
-        share = shares(batch["mask"] * batch["weight"][:, None])
-        return {**batch, "share": share, "keys": row_keys(key, len(share))}
+        return share_targets(batch, key)
 
     def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Some rows' part of the mean loss and accuracy over the batch's targets."""
-        found = self._losses(model, batch, batch["keys"])
-        loss = jnp.sum(found.loss * batch["share"])
-        return loss, {"loss": loss, "accuracy": jnp.sum(found.correct * batch["share"])}
+        return target_means(self._losses(model, batch, batch["keys"]), batch["share"])
 
     def predict(self, model, batch: Batch) -> dict[str, Array]:
         """Sums over each row's targets: `nll` in nats, `correct`, `tokens`, `num_bytes`."""
-        found, mask = self._losses(model, batch), batch["mask"]
-        return {
-            "nll": jnp.sum(found.nll * mask, -1),
-            "correct": jnp.sum(found.correct & mask, -1),
-            "tokens": jnp.sum(mask, -1),
-            "num_bytes": batch["num_bytes"],
-        }
+        sums = target_sums(self._losses(model, batch), batch["mask"])
+        return {**sums, "num_bytes": batch["num_bytes"]}
 
     def summarize(self, results: dict[str, np.ndarray], rows: Rows) -> dict[str, float | int]:
         """`loss` in nats a token, `perplexity`, `bits_per_byte`, `accuracy`, and `tokens`.
@@ -57,15 +55,9 @@ class CausalLM:
         Bits per byte: all the nats of the text's tokens, the end of each document included, over
         the bytes of its UTF-8. It does not depend on the tokenizer, as perplexity does.
         """
-        nll = float(np.sum(results["nll"], dtype=np.float64))
-        tokens, num_bytes = (int(np.sum(results[name])) for name in ("tokens", "num_bytes"))
-        return {
-            "loss": nll / tokens,
-            "perplexity": float(np.exp(nll / tokens)),
-            "bits_per_byte": nll / np.log(2) / num_bytes,
-            "accuracy": float(np.sum(results["correct"]) / tokens),
-            "tokens": tokens,
-        }
+        metrics = split_means(results)
+        bits = metrics["loss"] * metrics["tokens"] / np.log(2)
+        return {**metrics, "bits_per_byte": float(bits / np.sum(results["num_bytes"]))}
 
     def _losses(self, model, batch: Batch, keys: Key[Array, " B"] | None = None) -> TokenLosses:
         hidden = model.hidden(

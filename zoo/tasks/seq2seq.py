@@ -9,8 +9,15 @@ from jaxtyping import Array, Float, Int, Key
 from zoo.config.schema import Config, TaskConfig
 from zoo.config.transformer import TransformerConfig
 from zoo.data.base import Rows
-from zoo.tasks.base import Batch, Metrics, row_keys, shares, softmax_only
-from zoo.tasks.token_loss import TokenLosses, token_losses
+from zoo.tasks.base import Batch, Metrics, softmax_only
+from zoo.tasks.token_loss import (
+    TokenLosses,
+    share_targets,
+    split_means,
+    target_means,
+    target_sums,
+    token_losses,
+)
 
 
 @dataclass(frozen=True)
@@ -32,34 +39,19 @@ class Seq2Seq:
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Adds the shares of all targets that count, and a key for each row."""
-        share = shares(batch["mask"] * batch["weight"][:, None])
-        return {**batch, "share": share, "keys": row_keys(key, len(share))}
+        return share_targets(batch, key)
 
     def loss(self, model, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Some rows' part of the mean loss and accuracy over the batch's targets."""
-        found = self._losses(model, batch, batch["keys"])
-        loss = jnp.sum(found.loss * batch["share"])
-        return loss, {"loss": loss, "accuracy": jnp.sum(found.correct * batch["share"])}
+        return target_means(self._losses(model, batch, batch["keys"]), batch["share"])
 
     def predict(self, model, batch: Batch) -> dict[str, Array]:
         """Sums over each row's targets: `nll` in nats, `correct`, `tokens`."""
-        found, mask = self._losses(model, batch), batch["mask"]
-        return {
-            "nll": jnp.sum(found.nll * mask, -1),
-            "correct": jnp.sum(found.correct & mask, -1),
-            "tokens": jnp.sum(mask, -1),
-        }
+        return target_sums(self._losses(model, batch), batch["mask"])
 
     def summarize(self, results: dict[str, np.ndarray], rows: Rows) -> dict[str, float | int]:
         """`loss` in nats a target token, the end included, `perplexity`, `accuracy`, `tokens`."""
-        nll = float(np.sum(results["nll"], dtype=np.float64))
-        tokens = int(np.sum(results["tokens"]))
-        return {
-            "loss": nll / tokens,
-            "perplexity": float(np.exp(nll / tokens)),
-            "accuracy": float(np.sum(results["correct"]) / tokens),
-            "tokens": tokens,
-        }
+        return split_means(results)
 
     def _losses(self, model, batch: Batch, keys: Key[Array, " B"] | None = None) -> TokenLosses:
         hidden = model.hidden(

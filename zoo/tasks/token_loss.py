@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from zoo.sharding.rules import batch_shards
+from zoo.tasks.base import Batch, Metrics, row_keys, shares
 
 # Numbers of a device's logits at a time, float32: half a gigabyte, of which a few copies may live.
 MAX_LOGITS = 2**27
@@ -78,3 +80,38 @@ def num_chunks(numbers: int, length: int, most: int) -> int:
     """Into how many equal parts of a sequence to split so that each has at most `most` numbers."""
     enough = (n for n in range(1, length + 1) if length % n == 0 and numbers <= n * most)
     return next(enough, length)
+
+
+def share_targets(batch: Batch, key: Key[Array, ""]) -> Batch:
+    """A batch with the share of each target that counts, and a key for each row."""
+    share = shares(batch["mask"] * batch["weight"][:, None])
+    return {**batch, "share": share, "keys": row_keys(key, len(share))}
+
+
+def target_means(
+    found: TokenLosses, share: Float[Array, "B T"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """Some rows' part of the mean loss and accuracy over the batch's targets."""
+    loss = jnp.sum(found.loss * share)
+    return loss, {"loss": loss, "accuracy": jnp.sum(found.correct * share)}
+
+
+def target_sums(found: TokenLosses, mask: Bool[Array, "B T"]) -> dict[str, Array]:
+    """Sums over each row's targets: `nll` in nats, `correct`, `tokens`."""
+    return {
+        "nll": jnp.sum(found.nll * mask, -1),
+        "correct": jnp.sum(found.correct & mask, -1),
+        "tokens": jnp.sum(mask, -1),
+    }
+
+
+def split_means(results: dict[str, np.ndarray]) -> dict[str, float | int]:
+    """Of those sums: `loss` in nats a token, `perplexity`, `accuracy`, and how many `tokens`."""
+    nll = float(np.sum(results["nll"], dtype=np.float64))
+    tokens = int(np.sum(results["tokens"]))
+    return {
+        "loss": nll / tokens,
+        "perplexity": float(np.exp(nll / tokens)),
+        "accuracy": float(np.sum(results["correct"]) / tokens),
+        "tokens": tokens,
+    }
