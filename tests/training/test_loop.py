@@ -249,7 +249,7 @@ def test_a_head_for_other_classes_starts_fresh(uncut, capsys):
     jax.tree.map(np.testing.assert_array_equal, found["head"], fresh["head"])
     theirs = uncut[1].state.ema["blocks"]
     jax.tree.map(np.testing.assert_array_equal, found["blocks"], theirs)
-    assert "has no head of this shape: it starts fresh" in capsys.readouterr().err
+    assert "has no head of this kind: it starts fresh" in capsys.readouterr().err
 
 
 def test_positions_of_a_grid_given_by_hand_are_taken_over(uncut, tmp_path):
