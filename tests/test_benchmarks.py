@@ -46,6 +46,7 @@ def test_the_largest_activation_tells_the_local_batch(load):
     assert load("tpu_program").largest_batch(text, 768, 196) == 64
 
 
+@pytest.mark.slow
 def test_cpu_step_times_each_row_in_turn(load, monkeypatch):
     cpu_step = load("cpu_step")
     monkeypatch.setattr(
@@ -56,6 +57,7 @@ def test_cpu_step_times_each_row_in_turn(load, monkeypatch):
     assert len(times["Zoo"]) == 2
 
 
+@pytest.mark.slow
 def test_loop_overhead_compares_the_loop_with_the_bare_step(load):
     tiny = {f"model.{name}": str(value) for name, value in {**TINY, "patch_size": 4}.items()}
     tiny["optimizer.warmup"] = "1 steps"

@@ -29,8 +29,8 @@ def losses(config, batches, num_devices=8):
     return np.array(found)
 
 
-# Heads of one body: they differ in little more than the loss, and compile for long.
-SLOW = ("text", "tags", "answers")
+# Heads of one body, or data of one model: they differ in little, and compile for long.
+SLOW = ("text", "tags", "answers", "spans")
 PARAMS = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in FAMILIES]
 
 
@@ -45,13 +45,13 @@ def family(request):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"mesh": {"data": 1, "fsdp": 8}},
-        {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
-        {"mode": "pmap"},
-        {"accumulate": 2},
+        # The cube has these axes too.
+        pytest.param({}, marks=pytest.mark.slow, id="data"),
+        pytest.param({"mesh": {"data": 1, "fsdp": 8}}, marks=pytest.mark.slow, id="fsdp"),
+        pytest.param({"mesh": {"data": 2, "fsdp": 2, "tensor": 2}}, id="cube"),
+        pytest.param({"mode": "pmap"}, id="pmap"),
+        pytest.param({"accumulate": 2}, id="accumulate"),
     ],
-    ids=["data", "fsdp", "cube", "pmap", "accumulate"],
 )
 def test_any_way_to_spread_a_step_gives_the_same_losses(family, changes):
     chosen, batches, expected = family
