@@ -18,11 +18,11 @@ def get_config(arg=None):
     assert arg is None, f"digits_vit takes no argument, not {arg!r}"
     config = ConfigDict()
     config.seed = 0
-    config.total = "60 epochs"
+    config.total = "90 epochs"
     config.ema_decay = 0.99
     config.log_every = "20 steps"
-    config.eval_every = "10 epochs"
-    config.save_every = "10 epochs"
+    config.eval_every = "15 epochs"
+    config.save_every = "15 epochs"
 
     config.data = ConfigDict()
     config.data.name = "digits"

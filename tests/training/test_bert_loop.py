@@ -99,7 +99,7 @@ def test_pretraining_reports_both_losses(pretrained):
         pytest.param(
             "question_answering",
             "question_answering",
-            {"batch_size": 8, "stride": 8, "max_question": 12, "length": 32, "null_threshold": 0},
+            {"batch_size": 8, "stride": 4, "max_question": 12, "length": 32, "null_threshold": 0},
             {"f1", "exact_match", "best_f1", "questions"},
             marks=pytest.mark.slow,
         ),
@@ -128,7 +128,7 @@ def test_a_head_of_another_task_is_not_taken_for_one_of_the_same_shape(
         "question_answering",
         "question_answering",
         str(tmp_path / "classes"),
-        **{**data, "max_question": 12, "stride": 8, "length": 32},
+        **{**data, "max_question": 12, "stride": 4, "length": 32},
     )
     train(config, tmp_path / "spans", stop_at=1)
     assert "has no head of this kind" in capsys.readouterr().err
