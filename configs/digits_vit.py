@@ -3,8 +3,8 @@
 Data: scikit-learn's digits, 8x8 grey images of handwritten digits (UCI, Alpaydin 1998), 1,437 to
   train on, 360 held out; nothing is fetched.
 Command: zoo train --config digits_vit --workdir runs/digits
-Here: held-out accuracy 0.975, 0.983, 0.975 with --config.seed=0, 1, 2; 67 CPU seconds each on two
-  shared cores, compiling included.
+Here: held-out accuracy 0.983, 0.981, 0.981 with --config.seed=0, 1, 2; some 85 CPU seconds each on
+  two shared cores, compiling included.
 Compare: on the same split, scikit-learn's SVC(gamma=0.001) on pixels of 0..16 has 0.989, and a
   3-nearest-neighbour classifier 0.983.
 """
