@@ -66,7 +66,6 @@ def make_frame(vocabulary: Vocabulary, length: int, kind: str) -> Frame:
     Raises:
       UserError: the tokenizer has no [CLS], [SEP] or [PAD].
     """
-    require(vocabulary, kind, "cls", "sep", "pad")
     return Frame(length, *require(vocabulary, kind, "cls", "sep", "pad"))
 
 

@@ -37,6 +37,7 @@ def open_masked_rows(data: MaskedData, split: str, *, train: bool) -> "MaskedRow
         for next_sentence, none of several sentences.
     """
     tokenizer = load_tokenizer(data.tokenizer)
+    require(tokenizer, "masked_lm", "mask", "cls", "sep", "pad")  # before a corpus is tokenised
     documents = open_tokens(data, split, "text", tokenizer, sentences=data.next_sentence)
     return MaskedRows(documents, tokenizer, data, name=split)
 
