@@ -1,4 +1,4 @@
-"""Compiles the training step of ViTs for a TPU pod, on any machine: memory, bytes, collectives.
+"""Compiles training steps for a TPU pod, on any machine: memory, bytes, collectives.
 
     python benchmarks/tpu_step.py [--rows REGEX] [--topology v5e:4x4] [--json FILE] [--hlo DIR]
 
@@ -11,7 +11,6 @@ collectives are firm; times are the compiler's two models (see tpu_program.py):
 """
 
 import argparse
-import functools
 import json
 import os
 import re
@@ -26,24 +25,18 @@ os.environ |= {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
-import jax
-import jax.numpy as jnp
 import optax
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from tpu_program import PEAK_FLOPS, Costs, largest_batch, parse
 
 from zoo.config import parse_config
 from zoo.config.schema import Config
-from zoo.config.vit import macs
+from zoo.config.sizes import row_macs, row_tokens
+from zoo.config.vit import ViTConfig
 from zoo.sharding.mesh import make_mesh
-from zoo.sharding.rules import batch_spec
-from zoo.tasks.build import abstract_model, abstract_params, init_params
-from zoo.tasks.classify import Classify
+from zoo.tasks.build import abstract_params
 from zoo.training.optimizer import make_optimizer
-from zoo.training.runner import state_shardings
-from zoo.training.step import init_state, train_step
+from zoo.training.runner import make_runner
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,6 @@ class Row:
     layers: str  # "unrolled" or "scanned"
     remat: str = "none"
     attention: str = "auto"
-    batch: int = 1024
 
     @property
     def name(self) -> str:
@@ -78,69 +70,60 @@ ROWS = [
         for mesh in ("data", "fsdp")
         for remat in ("none", "full")
     ),
+    *(Row("BERT-large", mesh, "scanned", "full") for mesh in ("data", "fsdp")),
+    Row("BERT-large", "data", "unrolled", "full"),
+    Row("decoder-1.1B", "fsdp", "scanned", "full"),
+    Row("decoder-1.1B", "fsdp", "scanned", "full", attention="xla"),
 ]
+
+# What the rows of a size have in common, by its name. The images: ImageNet at 224 pixels, gap
+# pooling, learned positions. BERT-large: MLPerf's rows, without dropout. The decoder: MaxText's
+# default, whose vocabulary is 32,000.
+TEXT = {"name": "text", "dir": "none", "tokenizer": "none"}
+IMAGES = {"family": "vit", "num_classes": 1000, "image_size": 224, "channels": 3, "pool": "gap"}
+BERT = {"family": "bert", "size": "large", "vocab_size": 30522, "head": "pretraining"}
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
+CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    **{
+        size: (
+            IMAGES | {"size": size},
+            {"name": "tfds:imagenet2012", "batch_size": 1024, "image_size": 224},
+        )
+        for size in ("S/16", "B/16", "L/16")
+    },
+    "BERT-large": (
+        BERT | NO_DROPOUT,
+        TEXT | {"kind": "masked_lm", "length": 512, "max_predictions": 76, "batch_size": 256},
+    ),
+    "decoder-1.1B": (
+        {"family": "decoder", "size": "maxtext-1b", "vocab_size": 32_000},
+        TEXT | {"kind": "lm", "length": 2048, "batch_size": 64},
+    ),
+}
 
 
 def make_config(row: Row) -> Config:
-    """ImageNet at 224 pixels, gap pooling, learned positions, AdamW with float32 moments."""
+    """A row's model and data, in bfloat16, with AdamW and float32 moments."""
+    model, data = CONFIGS[row.size]
+    options = {"dtype": "bfloat16", "scan": row.layers == "scanned"}
     return parse_config(
         {
-            "model": {
-                "family": "vit",
-                "size": row.size,
-                "num_classes": 1000,
-                "image_size": 224,
-                "channels": 3,
-                "pool": "gap",
-                "dtype": "bfloat16",
-                "scan": row.layers == "scanned",
-                "remat": row.remat,
-                "attention": row.attention,
-            },
-            "data": {"name": "tfds:imagenet2012", "batch_size": row.batch, "image_size": 224},
+            "model": model | options | {"remat": row.remat, "attention": row.attention},
+            "data": data,
             "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1},
             "mesh": {"data": -1, "fsdp": 1} if row.sharding == "data" else {"data": 1, "fsdp": -1},
         }
     )
 
 
-def lower(config: Config, mesh: Mesh) -> Any:
-    """The training step of a config, lowered for the mesh; nothing is allocated."""
-    graphdef, _ = abstract_model(config)
-    params = abstract_params(config, mesh)
-    schedule = optax.constant_schedule(config.optimizer.lr)
-    tx = make_optimizer(config.optimizer, params, schedule=schedule)
-    task, key = Classify.from_config(config), jax.random.key(config.seed)
-    shapes = jax.eval_shape(lambda key: init_state(config, tx, init_params(config, key)), key)
-    shardings = state_shardings(shapes, jax.tree.map(lambda p: p.sharding, params), mesh)
-    rows = NamedSharding(mesh, batch_spec(mesh))
-    step = functools.partial(train_step, config=config, task=task, graphdef=graphdef, tx=tx)
-
-    def prepared_step(state, batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        return step(state, task.prepare(batch, key))
-
-    B, size = config.data.batch_size, config.data.image_size
-    columns = {
-        "image": jax.ShapeDtypeStruct((B, size, size, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((B,), jnp.int32),
-        "weight": jax.ShapeDtypeStruct((B,), jnp.float32),
-    }
-    jitted = jax.jit(
-        prepared_step,
-        in_shardings=(shardings, rows),
-        out_shardings=(shardings, NamedSharding(mesh, P())),
-        donate_argnums=0,
-    )
-    with jax.set_mesh(mesh):
-        return jitted.lower(shapes, columns)
-
-
 def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     """Compiles one row and reads off its numbers."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     config = make_config(row)
-    lowered = lower(config, make_mesh(config.mesh, devices))
+    mesh = make_mesh(config.mesh, devices)
+    schedule = optax.constant_schedule(config.optimizer.lr)
+    tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule=schedule)
+    lowered = make_runner(config, tx, mesh).lower()
     start = time.process_time()
     compiled = lowered.compile()
     seconds = time.process_time() - start
@@ -149,8 +132,7 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
         hlo_dir.mkdir(parents=True, exist_ok=True)
         (hlo_dir / (re.sub(r"[ /=]+", "_", row.name) + ".hlo")).write_text(text)
     costs, own = Costs(parse(text)), compiled.cost_analysis()
-    model_flops = 6 * macs(config.model) * row.batch / len(devices)
-    cols, rows = config.model.patches
+    model_flops = 6 * row_macs(config) * config.data.batch_size / len(devices)
     result = {
         "row": row.name,
         "peak_gib": compiled.memory_analysis().peak_memory_in_bytes / 2**30,
@@ -161,7 +143,7 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
         "roofline_ms": 1e3 * costs.roofline_s,
         "cycles_ms": 1e3 * costs.cycles_s,
         "floor_ms": 1e3 * model_flops / PEAK_FLOPS,
-        "local_batch": largest_batch(text, config.model.width, rows * cols),
+        "local_batch": largest_batch(text, config.model.width, _length(config)),
         "collectives": dict(costs.collectives),
         "compile_cpu_s": seconds,
     }
@@ -171,9 +153,17 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     return result
 
 
+def _length(config: Config) -> int:
+    """Tokens of a row inside the model."""
+    if isinstance(config.model, ViTConfig):
+        cols, rows = config.model.patches
+        return cols * rows
+    return row_tokens(config) or 0
+
+
 def main() -> None:
     """Compiles the rows that are asked for, and prints each as it is ready."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--rows", default="", help="regular expression on the rows' names")
     parser.add_argument("--topology", default="v5e:4x4")
     parser.add_argument("--json", type=Path, help="file that every row is appended to")

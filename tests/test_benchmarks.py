@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.config.vit import num_params
+from zoo.config.sizes import num_params, row_macs
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 TINY = {"width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2, "patch_size": 16}
@@ -37,8 +37,10 @@ def test_every_row_of_tpu_step_is_a_config(load):
     names = [row.name for row in tpu_step.ROWS]
     assert len(set(names)) == len(names)
     sizes = {"S/16": 22_049_896, "B/16": 86_566_120, "L/16": 304_324_584}  # gap, learned positions
+    # With its types, pooler and heads; of 32,000 tokens, without a shared table.
+    sizes |= {"BERT-large": 336_226_108, "decoder-1.1B": 1_104_218_112}
     for row in tpu_step.ROWS:
-        assert num_params(tpu_step.make_config(row).model) == sizes[row.size]
+        assert num_params(tpu_step.make_config(row)) == sizes[row.size]
 
 
 def test_the_largest_activation_tells_the_local_batch(load):
@@ -46,15 +48,32 @@ def test_the_largest_activation_tells_the_local_batch(load):
     assert load("tpu_program").largest_batch(text, 768, 196) == 64
 
 
-@pytest.mark.slow
-def test_cpu_step_times_each_row_in_turn(load, monkeypatch):
+@pytest.mark.parametrize("family", ["vit", "bert", "decoder", "transformer"])
+def test_the_products_of_cpu_step_are_all_of_a_model(load, family):
     cpu_step = load("cpu_step")
-    monkeypatch.setattr(
-        cpu_step, "MODEL", {**TINY, "num_classes": 10, "image_size": 32, "channels": 3}
-    )
-    monkeypatch.setattr(cpu_step, "PIXELS", 32)
-    times = cpu_step.cpu_seconds({"Zoo": cpu_step.zoo_step()}, 2)
+    config = cpu_step.make_config(family)
+    macs = sum(times * b * m * k * n for times, b, m, k, n in cpu_step.products(config))
+    if family == "vit":  # the pixels' is apart: it needs one gradient only
+        macs += 8 * 196 * 768 * 384
+    assert macs == 8 * row_macs(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["vit", "bert", "decoder", "transformer"])
+def test_cpu_step_times_each_row_in_turn(load, monkeypatch, family):
+    cpu_step = load("cpu_step")
+    model, data = cpu_step.FAMILIES[family]
+    if family == "vit":
+        tiny = {**TINY, "num_classes": 10, "image_size": 32, "channels": 3}
+        data = data | {"image_size": 32}
+    else:
+        tiny = model | {"width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2, "vocab_size": 300}
+        tiny |= {"num_kv_heads": 1} if family == "decoder" else {}
+    monkeypatch.setitem(cpu_step.FAMILIES, family, (tiny, data))
+    step = cpu_step.zoo_step(cpu_step.make_config(family))
+    times = cpu_step.cpu_seconds({"Zoo": step}, 2)
     assert len(times["Zoo"]) == 2
+    assert np.isfinite(step()["loss"])
 
 
 @pytest.mark.slow

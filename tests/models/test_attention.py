@@ -46,7 +46,9 @@ def choose(sizes, mask=None, scale=None):
     ("sizes", "mask", "on_tpu", "on_gpu"),
     [
         ({"T": 197}, "none", "fused", "cudnn"),
-        ({"T": 197}, "causal", "xla", "cudnn"),
+        ({"T": 197}, "causal", "fused", "cudnn"),
+        ({"T": 512}, "packed", "fused", "cudnn"),
+        ({"T": 512}, "window of a layer", "xla", "cudnn"),
         ({"T": 640, "K": 4}, "none", "xla", "cudnn"),
         ({"T": 1024}, "none", "splash", "cudnn"),
         ({"T": 1024, "K": 4}, "packed, window", "splash", "cudnn"),

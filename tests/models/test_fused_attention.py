@@ -13,8 +13,14 @@ from tests.models.vits import loss_and_grads, make_images, make_params, small_co
 from zoo.config.schema import MeshConfig
 from zoo.models import attention
 from zoo.models import fused_attention as fused_attention_module
-from zoo.models.attention import attend, attend_fused
-from zoo.models.fused_attention import MAX_TOKENS, fits, fused_attention, largest_error
+from zoo.models.attention import Mask, attend, attend_fused
+from zoo.models.fused_attention import (
+    MAX_TOKENS,
+    Options,
+    fits,
+    fused_attention,
+    largest_error,
+)
 from zoo.sharding.mesh import make_mesh
 
 
@@ -34,6 +40,8 @@ def output_and_grads(function, q, k, v, dy):
 
 
 interpreted = functools.partial(attend_fused, interpret=True)
+# Two documents and padding; one and none, which shows that padding sees itself as in `attend`.
+SEGMENT = jnp.asarray([[1] * 5 + [2] * 10 + [0] * 4, [1] * 19], jnp.int32)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +53,28 @@ def test_it_is_attention(images, tokens, heads, head_size):
     expected = output_and_grads(plain, *arrays)
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(q_segment=SEGMENT, kv_segment=SEGMENT),
+        Mask(causal=True),
+        Mask(causal=True, window=3),
+        Mask(causal=True, q_segment=SEGMENT, kv_segment=SEGMENT),
+        Mask(q_segment=SEGMENT, kv_segment=SEGMENT[:, ::-1]),
+    ],
+    ids=["segments", "causal", "window", "causal segments", "two texts"],
+)
+def test_it_sees_what_the_mask_says(mask):
+    arrays = draw(2, 19, 4, 64)
+    kernel = functools.partial(interpreted, mask=mask)
+    actual = jax.jit(functools.partial(output_and_grads, kernel))(*arrays)
+    expected = output_and_grads(lambda *qkv: attend(*qkv, mask=mask)[0], *arrays)
+    unmasked = output_and_grads(plain, *arrays)
+    for a, b, c in zip(actual, expected, unmasked, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max())
+        assert np.abs(b - c).max() > 0.1
 
 
 def test_bfloat16_is_as_near_to_the_truth_as_xlas():
@@ -84,9 +114,9 @@ def test_a_model_uses_it_on_tpus_only(monkeypatch):
     expected = loss_and_grads(cfg, params, images)
     calls = []
 
-    def kernel(*args):
+    def kernel(*args, **options):
         calls.append(args)
-        return interpreted(*args)
+        return interpreted(*args, **options)
 
     monkeypatch.setattr(attention, "attend_fused", kernel)
     loss_and_grads.clear_cache()
@@ -120,18 +150,25 @@ def test_where_it_fits(head_size, num_heads, tokens, expected):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v6e:2x2"])
-@pytest.mark.parametrize("tokens", [197, MAX_TOKENS])
-def test_it_compiles_for_tpus(monkeypatch, topology, tokens):
+@pytest.mark.parametrize(("tokens", "masked"), [(197, False), (512, True), (MAX_TOKENS, True)])
+def test_it_compiles_for_tpus(monkeypatch, topology, tokens, masked):
     pytest.importorskip("libtpu")
     topologies = pytest.importorskip("jax.experimental.topologies")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     mesh = Mesh(described.devices[:1], ("data",), axis_types=(AxisType.Auto,))
-    kernel = functools.partial(fused_attention, head_size=64)
-    array = jax.ShapeDtypeStruct((8, tokens, 128), jnp.bfloat16, sharding=NamedSharding(mesh, P()))
-    run = jax.jit(functools.partial(output_and_grads, kernel))
-    assert run.lower(*[array] * 4).compile().as_text().count("tpu_custom_call") >= 2
+    placed = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
+    array = placed((8, tokens, 128), jnp.bfloat16)
+    segments = [placed((8, tokens), jnp.int32)] * 2 * masked
+
+    def run(q, k, v, dy, *segments):
+        options = Options(64, causal=masked)
+        kernel = lambda q, k, v: fused_attention(q, k, v, segments, options)
+        return output_and_grads(kernel, q, k, v, dy)
+
+    compiled = jax.jit(run).lower(*[array] * 4, *segments).compile()
+    assert compiled.as_text().count("tpu_custom_call") >= 2
 
 
 @pytest.mark.parametrize("head_size", [32, 64, 128])

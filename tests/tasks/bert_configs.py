@@ -55,7 +55,7 @@ class FakeRows:
     repeats = 1
 
     def __init__(self, classes: tuple[str, ...] = ()):
-        self.classes, self.shapes = classes, {}
+        self.classes = classes
 
     def __len__(self) -> int:
         return 4

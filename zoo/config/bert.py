@@ -65,7 +65,7 @@ class BertConfig(Section, frozen=True, tag_field="family", tag="bert"):
     norm_epsilon: float = 1e-12
 
     # auto: without attention_dropout a kernel, on NVIDIA GPUs since Ampere (bfloat16, even lengths)
-    # and on TPUs from 1,024 tokens on. Else, and with xla: plain operations.
+    # and on TPUs up to 640 tokens and from 1,024 on. Else, and with xla: plain operations.
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers

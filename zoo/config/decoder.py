@@ -151,8 +151,9 @@ class DecoderConfig(Section, frozen=True, tag_field="family", tag="decoder"):
     mlp_dropout: float = 0.0  # of the MLP's hidden units
 
     # auto: without attention_dropout a kernel, on TPUs (heads of 64, 128 or 256, from 1,024 tokens
-    # in multiples of 128; not where local and other layers mix, as in Gemma) and NVIDIA GPUs since
-    # Ampere (bfloat16, heads up to 128). Else, from a cache, and with xla: plain operations.
+    # in multiples of 128; up to 640 where no head of keys is shared; not where local and other
+    # layers mix, as in Gemma) and NVIDIA GPUs since Ampere (bfloat16, heads up to 128). Else, from
+    # a cache, and with xla: plain operations.
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers

@@ -36,18 +36,22 @@ def row_macs(config: Config) -> int:
         masked = data.max_predictions if isinstance(data, MaskedData) else 0
         return bert.macs(model, data.length, masked)
     if isinstance(model, TransformerConfig):
-        return transformer.macs(model, data.length, _target_tokens(data))
+        return transformer.macs(model, data.length, target_tokens(data))
     return decoder.macs(model, data.length)
 
 
 def row_tokens(config: Config) -> int | None:
     """Tokens of a row that count in durations and rates, padding too; None for images."""
     data = config.data
-    return data.length + _target_tokens(data) if isinstance(data, TextData) else None
+    return data.length + target_tokens(data) if isinstance(data, TextData) else None
 
 
-def _target_tokens(data: TextData) -> int:
-    """Tokens of a row's output, 0 where it has none."""
+def target_tokens(data: TextData) -> int:
+    """Tokens of a row's output, 0 where it has none.
+
+    Raises:
+      UserError: span corruption with a rate or a length at which nothing can be corrupted.
+    """
     if isinstance(data, PairData):
         return data.target_length
     if isinstance(data, SpanData):

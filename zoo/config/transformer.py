@@ -102,8 +102,8 @@ class TransformerConfig(Section, frozen=True, tag_field="family", tag="transform
     output_dropout: bool = _OPEN  # `dropout` after the last norm of each stack too
 
     # auto: without attention_dropout and relative positions a kernel, on TPUs (heads of 64, 128 or
-    # 256, as many keys as queries, from 1,024 in multiples of 128) and NVIDIA GPUs since Ampere
-    # (bfloat16, heads up to 128). Else, from a cache, and with xla: plain operations.
+    # 256, as many keys as queries, up to 640 or from 1,024 in multiples of 128) and NVIDIA GPUs
+    # since Ampere (bfloat16, heads up to 128). Else, from a cache, and with xla: plain operations.
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers

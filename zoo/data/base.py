@@ -42,9 +42,10 @@ class Unreadable(Exception):
 
 @runtime_checkable
 class Rows(Protocol):
-    """The examples of one split as rows of a batch; pickles, as a source does."""
+    """The examples of one split as rows of a batch, whose arrays `zoo.data.shapes` names; pickles,
+    as a source does.
+    """
 
-    shapes: dict[str, tuple[tuple[int, ...], Any]]  # name -> (shape, dtype) of a row's array
     classes: tuple[str, ...]  # names, in the order of the labels; () where there are none
     repeats: int  # neighbouring rows of a batch that are made of the same example
 

@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from zoo.config import UserError
 from zoo.data.base import Rows, Unreadable
+from zoo.data.shapes import Shapes
 
 Batch = dict[str, np.ndarray]
 
@@ -84,21 +85,30 @@ class BatchMaker:
     """Makes batches; it pickles, so that worker processes make them."""
 
     def __init__(
-        self, rows: Rows, *, seed: int | None, own: range, batch_size: int, threads: int = 1
+        self,
+        rows: Rows,
+        shapes: Shapes,
+        *,
+        seed: int | None,
+        own: range,
+        batch_size: int,
+        threads: int = 1,
     ):
         """Reads nothing.
 
         Args:
           rows: of the opened split.
+          shapes: of a row's arrays.
           seed: of the order and of what is drawn; None: evaluation, in order, each row once.
           own: of the global batch's rows, those to make.
           batch_size: rows of the global batch.
           threads: that make them.
         """
         self._anew = functools.partial(
-            BatchMaker, rows, seed=seed, own=own, batch_size=batch_size, threads=threads
+            BatchMaker, rows, shapes, seed=seed, own=own, batch_size=batch_size, threads=threads
         )
-        self._rows, self._own, self._batch_size, self._threads = rows, own, batch_size, threads
+        self._rows, self._shapes = rows, shapes
+        self._own, self._batch_size, self._threads = own, batch_size, threads
         self._train, self._seed = seed is not None, seed or 0
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -109,7 +119,7 @@ class BatchMaker:
         """Makes batch number `step`."""
         share = len(self._own)
         batch: Batch = {"weight": np.zeros(share, np.float32)}
-        for name, (shape, dtype) in self._rows.shapes.items():
+        for name, (shape, dtype) in self._shapes.items():
             batch[name] = np.zeros((share, *shape), dtype)
         batch["index"] = np.full(share, -1, np.int32)
         size = math.ceil(share / (2 * self._threads)) if self._pool else share

@@ -31,10 +31,6 @@ class ImageRows:
         self.classes, self.repeats = source.classes, data.repeats
         key = "train_ops" if train else "eval_ops"
         self._ops = build_ops(getattr(data, key), data.image_size, where=f"data.{key}")
-        self.shapes = {
-            "image": ((*self._ops.size, data.channels), np.uint8),
-            "label": ((), np.int32),
-        }
         # Threads take whole images; OpenCV's own, within one image, would compete with them.
         cv2.setNumThreads(1)
 

@@ -21,8 +21,10 @@ from absl import flags
 
 from zoo.config import UserError
 from zoo.config.data import DataConfig
+from zoo.data.base import Rows
 from zoo.data.batches import Batch, BatchMaker, Made, host_rows
 from zoo.data.rows import open_rows
+from zoo.data.shapes import row_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ def train_batches(
     own = host_rows(data.batch_size, "data.batch_size", host, num_hosts)
     check_counts(data)
     rows = open_rows(data, data.train_split, train=True)
-    make = BatchMaker(rows, seed=seed, own=own, batch_size=data.batch_size, threads=data.threads)
+    make = _batch_maker(rows, data, own, data.batch_size, seed=seed)
     return Stream(make, data, start, stop)
 
 
@@ -85,8 +87,15 @@ def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int 
     own = host_rows(batch_size, key, host, num_hosts)
     check_counts(data)
     rows = open_rows(data, split, train=False)
-    make = BatchMaker(rows, seed=None, own=own, batch_size=batch_size, threads=data.threads)
+    make = _batch_maker(rows, data, own, batch_size, seed=None)
     return Stream(make, data, 0, math.ceil(len(rows) / batch_size))
+
+
+def _batch_maker(
+    rows: Rows, data: DataConfig, own: range, batch_size: int, *, seed: int | None
+) -> BatchMaker:
+    shapes, threads = row_shapes(data), data.threads
+    return BatchMaker(rows, shapes, seed=seed, own=own, batch_size=batch_size, threads=threads)
 
 
 def check_counts(data: DataConfig) -> None:

@@ -18,8 +18,6 @@ from zoo.models import fused_attention as fused
 from zoo.models import splash
 from zoo.sharding.rules import on_gpu, on_tpu, per_shard
 
-# Added to no score but put in its place: finite, so that a query that sees nothing gives no NaN.
-_UNSEEN = -1e30
 # What `jax.checkpoint` knows the output by. Splash names it before it leaves the kernel, for the
 # kernel's backward pass wants it in that form: else it would be stored twice, or computed twice.
 ATTENDED = "attended"
@@ -96,7 +94,7 @@ def attention(
         return attend_splash(q, k, v, mask=mask, scale=scale), None
     weights = None
     if chosen == "fused":
-        y = attend_fused(q, k, v)
+        y = attend_fused(q, k, v, mask=mask)
     elif chosen == "cudnn":
         y = attend_cudnn(q, k, v, mask=mask, scale=scale)
     else:
@@ -114,14 +112,15 @@ def choose_kernel(
 ) -> str:
     """What computes a call without bias and dropout: fused, splash, cudnn, or xla for no kernel."""
     (T, N, H), S = q.shape[1:], k.shape[1]
-    masked, mask = mask is not None, mask or Mask()
+    mask = mask or Mask()
     if mask.q_index is not None:
         return "xla"  # rows of a cache stand at different places, which no kernel is told
     if on_tpu():
-        short = not masked and scale is None and q.shape == k.shape
-        if short and fused.fits(H, N, T):
+        if not isinstance(mask.window, int | None):
+            return "xla"
+        if scale is None and q.shape == k.shape and fused.fits(H, N, T):
             return "fused"
-        if isinstance(mask.window, int | None) and splash.fits(H, T, S):
+        if splash.fits(H, T, S):
             return "splash"
     elif on_gpu() and _fits_cudnn(q, k, mask):
         return "cudnn"
@@ -166,7 +165,7 @@ def attend(
         scores = scores + bias
     seen = None if mask is None else mask.dense(T, S)
     if seen is not None:
-        scores = jnp.where(seen, scores, _UNSEEN)
+        scores = jnp.where(seen, scores, fused.UNSEEN)
     probabilities = jax.nn.softmax(scores).astype(v.dtype)
     weights = probabilities
     if keys is not None and rate > 0:
@@ -183,15 +182,22 @@ def attend_fused(
     k: Float[Array, "B T N H"],
     v: Float[Array, "B T N H"],
     *,
+    mask: Mask | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """As `attend` without a mask, by the kernel for few tokens on a TPU."""
-    head_size = q.shape[-1]
+    """As `attend`, by the kernel for few tokens on a TPU; the mask's window is an int."""
+    mask = mask or Mask()
+    options = fused.Options(q.shape[-1], mask.causal, mask.window, interpret)
+
+    def kernel(q, k, v, *segments) -> Any:
+        return fused.fused_attention(q, k, v, segments, options)
+
     flat = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
-    kernel = functools.partial(fused.fused_attention, head_size=head_size, interpret=interpret)
+    segments = [x for x in (mask.q_segment, mask.kv_segment) if x is not None]
     # The kernel takes whole groups of LANES, so a device must get whole groups.
     axes = ("batch", None, ("heads", fused.LANES))
-    return per_shard(kernel, flat, [axes] * 3).reshape(q.shape)
+    specs = [axes] * 3 + [("batch", None)] * len(segments)
+    return per_shard(kernel, [*flat, *segments], specs).reshape(q.shape)
 
 
 def attend_splash(

@@ -7,18 +7,23 @@ recomputes it from q, k and v: nothing else is stored.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 LANES = 128
 # A head's scores, float32, have to fit 16 MB of scoped memory several times over.
 MAX_TOKENS = 640
 
+# Added to no score but put in its place: finite, so that a query that sees nothing gives no NaN.
+UNSEEN = -1e30
+
 Tokens = Float[Array, "B T D"]
+Segments = Int[Array, "B T"]
 
 
 def fits(head_size: int, num_heads: int, num_tokens: int) -> bool:
@@ -27,52 +32,66 @@ def fits(head_size: int, num_heads: int, num_tokens: int) -> bool:
     return whole and num_tokens <= MAX_TOKENS
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+class Options(NamedTuple):
+    """What is known when the kernel is compiled."""
+
+    head_size: int
+    causal: bool = False
+    window: int | None = None  # keys that a query sees back, its own included
+    interpret: bool = False  # run the kernel as plain JAX, on any device
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def fused_attention(
-    q: Tokens, k: Tokens, v: Tokens, head_size: int, interpret: bool = False
+    q: Tokens, k: Tokens, v: Tokens, segments: tuple[Segments, ...], options: Options
 ) -> Tokens:
-    """Softmax attention of each token to all tokens of its image, each head by itself.
+    """Softmax attention of the tokens of an image or a text, each head by itself.
 
     Args:
       q, k, v: the heads side by side in the last dimension.
-      interpret: run the kernel as plain JAX, on any device.
+      segments: of the queries and of the keys, which see each other where they are equal; or ().
     """
-    (y,) = _call(_forward, (q, k, v), 1, head_size, interpret)
+    (y,) = _call(_forward, (q, k, v), segments, 1, options)
     return y
 
 
-def _fwd(q, k, v, head_size, interpret):
-    return fused_attention(q, k, v, head_size, interpret), (q, k, v)
+def _fwd(q, k, v, segments, options):
+    return fused_attention(q, k, v, segments, options), (q, k, v, segments)
 
 
-def _bwd(head_size, interpret, residuals, dy):
-    return _call(_backward, (*residuals, dy), 3, head_size, interpret)
+def _bwd(options, residuals, dy):
+    *inputs, segments = residuals
+    return *_call(_backward, (*inputs, dy), segments, 3, options), (None,) * len(segments)
 
 
 fused_attention.defvjp(_fwd, _bwd)
 
 
-def _call(kernel, inputs, num_outputs, head_size, interpret):
+def _call(kernel, inputs, segments, num_outputs, options):
     B, T, D = inputs[0].shape
     # Several images a step, where they are small: a step has a fixed cost, and so has unrolling.
     images = next(n for n in (4, 2, 1) if B % n == 0 and (n * T <= 1024 or n == 1))
     block = pl.BlockSpec((images, T, LANES), lambda b, group: (b, 0, group))
+    # Scores have keys in rows and queries in columns, and so have their segments.
+    columns = [segments[0][:, None], segments[1][..., None]] if segments else []
+    sides = [pl.BlockSpec((images, *x.shape[1:]), lambda b, group: (b, 0, 0)) for x in columns]
     shape = jax.ShapeDtypeStruct((B, T, D), inputs[0].dtype)
     products = 2 if num_outputs == 1 else 5
+    moved = (len(inputs) + num_outputs) * shape.size * shape.dtype.itemsize
     return pl.pallas_call(
-        functools.partial(kernel, head_size=head_size),
+        functools.partial(kernel, options=options),
         grid=(B // images, D // LANES),
-        in_specs=[block] * len(inputs),
+        in_specs=[block] * len(inputs) + sides,
         out_specs=[block] * num_outputs,
         out_shape=[shape] * num_outputs,
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         cost_estimate=pl.CostEstimate(
             flops=products * 2 * B * T * T * D,
-            transcendentals=B * T * T * D // head_size,
-            bytes_accessed=(len(inputs) + num_outputs) * shape.size * shape.dtype.itemsize,
+            transcendentals=B * T * T * D // options.head_size,
+            bytes_accessed=moved + sum(x.size * x.dtype.itemsize for x in segments),
         ),
-        interpret=interpret,
-    )(*inputs)
+        interpret=options.interpret,
+    )(*inputs, *columns)
 
 
 def _dot(x, y, contract):
@@ -91,35 +110,57 @@ def _heads(head_size):
     return [(lane >= start) & (lane < start + head_size) for start in starts]
 
 
-def _softmax(q, k, head_size):
+def _seen(segments, image, T, options):
+    """True where a key is seen [S, T]; None: everywhere."""
+    seen = None
+    if options.causal or options.window is not None:
+        key, query = (jax.lax.broadcasted_iota(jnp.int32, (T, T), axis) for axis in (0, 1))
+        seen = key <= query
+        if options.window is not None:
+            seen &= query - key < options.window
+    if segments:
+        of_query, of_key = (ref[image] for ref in segments)
+        same = of_key == of_query
+        seen = same if seen is None else seen & same
+    return seen
+
+
+def _softmax(q, k, seen, head_size):
     """Probabilities [S, T] of one head, float32: keys first, so that sums run down the sublanes."""
     scores = _dot(k, q, (1, 1)) * head_size**-0.5
+    if seen is not None:
+        scores = jnp.where(seen, scores, UNSEEN)
     weights = jnp.exp(scores - jnp.max(scores, 0, keepdims=True))
     return weights * (1 / jnp.sum(weights, 0, keepdims=True))
 
 
-def _forward(q_ref, k_ref, v_ref, y_ref, *, head_size):
+def _forward(q_ref, k_ref, v_ref, *refs, options):
+    *segments, y_ref = refs
     for image in range(q_ref.shape[0]):
         q, k, v = q_ref[image], k_ref[image], v_ref[image]
+        seen = _seen(segments, image, q.shape[0], options)
         transposed = v.T  # [lanes, S]
         y = jnp.zeros(q.shape, jnp.float32)
-        for head in _heads(head_size):
-            p = _softmax(jnp.where(head, q, jnp.zeros_like(q)), k, head_size).astype(q.dtype)
+        for head in _heads(options.head_size):
+            q_head = jnp.where(head, q, jnp.zeros_like(q))
+            p = _softmax(q_head, k, seen, options.head_size).astype(q.dtype)
             y = jnp.where(head, _dot(transposed, p, (1, 0)).T, y)
         y_ref[image] = y.astype(q.dtype)
 
 
-def _backward(q_ref, k_ref, v_ref, dy_ref, dq_ref, dk_ref, dv_ref, *, head_size):
+def _backward(q_ref, k_ref, v_ref, dy_ref, *refs, options):
+    *segments, dq_ref, dk_ref, dv_ref = refs
     for image in range(q_ref.shape[0]):
         q, k, v, dy = q_ref[image], k_ref[image], v_ref[image], dy_ref[image]
+        seen = _seen(segments, image, q.shape[0], options)
         transposed = k.T
         dq, dk, dv = (jnp.zeros(q.shape, jnp.float32) for _ in range(3))
-        for head in _heads(head_size):
+        for head in _heads(options.head_size):
             q_head = jnp.where(head, q, jnp.zeros_like(q))
             dy_head = jnp.where(head, dy, jnp.zeros_like(dy))
-            p = _softmax(q_head, k, head_size)
+            p = _softmax(q_head, k, seen, options.head_size)
             dp = _dot(v, dy_head, (1, 1))  # [S, T]
-            ds = p * (dp - jnp.sum(p * dp, 0, keepdims=True)) * head_size**-0.5
+            ds = p * (dp - jnp.sum(p * dp, 0, keepdims=True)) * options.head_size**-0.5
             ds = ds.astype(q.dtype)
             dv += _dot(p.astype(q.dtype), dy_head, (1, 0))
             dk += _dot(ds, q_head, (1, 0))
@@ -150,7 +191,8 @@ def largest_error(head_size: int = 64, num_tokens: int = 197, *, interpret: bool
         y, vjp = jax.vjp(function, q, k, v)
         return y, *vjp(dy)
 
-    kernel = functools.partial(fused_attention, head_size=head_size, interpret=interpret)
+    options = Options(head_size, interpret=interpret)
+    kernel = lambda q, k, v: fused_attention(q, k, v, (), options)
     ours = jax.jit(lambda: run(kernel, dy))()
     exact = jax.jit(lambda: run(plain, dy.astype(jnp.float32)))()
     errors = [

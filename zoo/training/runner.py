@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from zoo.config import UserError
 from zoo.config.schema import Config
+from zoo.data.shapes import batch_shapes
 from zoo.sharding.batches import check_divides, put_batch
 from zoo.sharding.rules import batch_spec
 from zoo.tasks.base import Batch
@@ -32,6 +33,7 @@ class Runner:
       enter: that state -> as `step` takes it; `leave` goes back. Under jit both do nothing.
       put: host-local numpy rows of a batch -> the global batch.
       step: (state, batch) -> (state, metrics); gives the old state's memory to the new one.
+      lower: () -> that step under jit, for devices that need not be there; it allocates nothing.
     """
 
     mesh: Mesh
@@ -41,6 +43,7 @@ class Runner:
     leave: Callable[[TrainState], TrainState]
     put: Callable[[dict[str, np.ndarray]], Batch]
     step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+    lower: Callable[[], Any]
 
 
 def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) -> Runner:
@@ -53,18 +56,18 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
     task = make_task(config)
     graphdef, _ = abstract_model(config)
     replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, batch_spec(mesh))
-    key = jax.random.key(config.seed)
+    key = lambda: jax.random.key(config.seed)  # not made here: the devices may be another host's
 
     def init(key):
         return init_state(config, tx, init_params(config, key))
 
     params = abstract_params(config, mesh)
-    shapes = jax.eval_shape(init, key)
+    shapes = jax.eval_shape(lambda: init(key()))
     shardings = state_shardings(shapes, jax.tree.map(lambda p: p.sharding, params), mesh)
     step = functools.partial(train_step, config=config, task=task, graphdef=graphdef, tx=tx)
 
     def prepare(batch, step_index):
-        return task.prepare(batch, jax.random.fold_in(key, step_index))
+        return task.prepare(batch, jax.random.fold_in(key(), step_index))
 
     def in_mesh(function):
         """Calls with the mesh in context, where activation constraints look it up."""
@@ -75,17 +78,22 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
 
         return call
 
+    jit_step = jax.jit(
+        lambda state, batch: step(state, prepare(batch, state.step)),
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, replicated),
+        donate_argnums=0,
+    )
     if config.mode == "pmap":
         enter, leave, run_step = _pmap(mesh, step, in_mesh(jax.jit(prepare, out_shardings=rows)))
     else:
         enter = leave = lambda state: state
-        jit_step = jax.jit(
-            lambda state, batch: step(state, prepare(batch, state.step)),
-            in_shardings=(shardings, rows),
-            out_shardings=(shardings, replicated),
-            donate_argnums=0,
-        )
         run_step = in_mesh(jit_step)
+    batch = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(*array),
+        batch_shapes(config.data, config.data.batch_size),
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
     return Runner(
         mesh=mesh,
         abstract_state=jax.tree.map(
@@ -98,6 +106,7 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
         leave=leave,
         put=functools.partial(put_batch, mesh=mesh, batch_size=config.data.batch_size),
         step=run_step,
+        lower=lambda: in_mesh(jit_step.lower)(shapes, batch),
     )
 
 

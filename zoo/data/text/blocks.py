@@ -46,11 +46,6 @@ class BlockRows:
         self._length, self._name = length, name
         self._byte_lengths = np.asarray(vocabulary.byte_lengths)
         self._pad = vocabulary.pad or 0
-        self.shapes = {
-            **dict.fromkeys(("tokens", "targets", "segment", "position"), ((length,), np.int32)),
-            "mask": ((length,), np.bool_),
-            "num_bytes": ((), np.int32),
-        }
         # A row's last target is the next one's first token: none is missed or counted twice.
         full, rest = divmod(len(self._text) - 1, length)
         self._count = max(full, 1) if train else full + (rest > 0)

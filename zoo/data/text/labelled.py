@@ -52,8 +52,6 @@ class LabelledRows:
         if self._frame.room(len(texts)) < len(texts):
             raise UserError(f"data.length is {data.length}: special tokens leave no room for text")
         self._numbers = number_of(classes)
-        dtype = np.float32 if data.regression else np.int32
-        self.shapes = {**self._frame.shapes(), "label": ((), dtype)}
 
     def __len__(self) -> int:
         return len(self._records)

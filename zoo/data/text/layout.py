@@ -55,10 +55,6 @@ class Frame(NamedTuple):
         segment[:end] = 1
         return {"tokens": tokens, "type": kind, "segment": segment}
 
-    def shapes(self) -> dict:
-        """Of what it makes."""
-        return dict.fromkeys(("tokens", "type", "segment"), ((self.length,), np.int32))
-
 
 def make_frame(vocabulary: Vocabulary, length: int, kind: str) -> Frame:
     """The frame of a kind of data.

@@ -135,13 +135,6 @@ class MaskedRows:
             self._chunks = chunk_tokens(np.asarray(documents.lengths), self._room)
         if not len(self):
             raise UserError(f"{name} holds no text: all of its documents are empty")
-        self.shapes = {
-            **self._frame.shapes(),
-            "masked_positions": ((data.max_predictions,), np.int32),
-            "masked_targets": ((data.max_predictions,), np.int32),
-            "mask": ((data.max_predictions,), np.bool_),
-            **({"next_sentence": ((), np.int32)} if data.next_sentence else {}),
-        }
 
     def _check_documents(self) -> None:
         if len(self) and len(self._full) < 2:

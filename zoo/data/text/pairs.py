@@ -1,7 +1,5 @@
 """Rows for sequence-to-sequence models: a source and its target, or several such pairs."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Int32, Int64
 
@@ -71,12 +69,6 @@ class PairRows:
                 f"{data.length}: set a longer data.length"
             )
         self._order, self._bounds = self._plan(data, train=train)
-        self.shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            f"{side}{what}": ((room,), np.int32)
-            for side, room in zip(("source", "target"), self._rooms, strict=True)
-            for what in ("", "_segment", "_position")
-        }
-        self.shapes["mask"] = ((data.target_length,), np.bool_)
 
     def _plan(
         self, data: PairData, *, train: bool

@@ -63,12 +63,6 @@ class QuestionRows:
         self._question, self._context = question, context
         self._frame = make_frame(vocabulary, data.length, "question_answering")
         self._example, self._start, self._stop = self._plan(data)
-        tokens = ((data.length,), np.int32)
-        self.shapes = {
-            **self._frame.shapes(),
-            "mask": (tokens[0], np.bool_),
-            **dict.fromkeys(("start", "end", "example"), ((), np.int32)),
-        }
 
     def _plan(self, data: QuestionData) -> Int64[np.ndarray, "3 N"]:
         """Of each window its question, and where it begins and ends in the context's tokens."""

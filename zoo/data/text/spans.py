@@ -88,13 +88,6 @@ class SpanRows:
             )
         self._text = RunningText(documents, shuffle=train)
         self._source, self._target = data.length, noise.target
-        self.shapes = {
-            "source": ((self._source,), np.int32),
-            "source_segment": ((self._source,), np.int32),
-            "target": ((self._target,), np.int32),
-            "target_segment": ((self._target,), np.int32),
-            "mask": ((self._target,), np.bool_),
-        }
         full, rest = divmod(len(self._text), self._raw)
         # Of one token nothing can be taken and something left.
         self._count = max(full, 1) if train else full + (rest > 1)

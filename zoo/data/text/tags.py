@@ -45,11 +45,6 @@ class TagRows:
         self._room = self._frame.room(1)
         if self._room < 1:
             raise UserError(f"data.length is {length}: special tokens leave no room for text")
-        self.shapes = {
-            **self._frame.shapes(),
-            "label": ((length,), np.int32),
-            "mask": ((length,), np.bool_),
-        }
 
     def __len__(self) -> int:
         return len(self._records)
