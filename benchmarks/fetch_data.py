@@ -9,6 +9,7 @@ it: images as in the dataset's own distribution, text for `data.name = "text"`, 
     imdb               train, test: {"text", "label"} a line, 25,000 reviews each; unlabelled: the
                        {"text"} of all 50,000, each once, in an order that is random but fixed, so
                        that unlabelled[:98%] and [98%:] share none. <br /> is a line break.
+                       sentences: the same, a sentence a line
     rotten_tomatoes    train, valid, test (80, 10, 10 %): {"text", "label"}, 8,530 sentences
     libreoffice_help   train, valid, test (90, 5, 5 % of the files): .en and .de, line by line
     debian_prose       train, valid, test (90, 5, 5 % of the files): .txt, a document a file
@@ -53,6 +54,8 @@ SHEET_ROWS = 10_000  # images a sheet
 STORIES_BYTES = 60_816_028  # of the weights
 GPT2_FILES = {"encoder.json": "196139", "vocab.bpe": "1ce166"}  # and how their sha256 begins
 BREAKS = re.compile(r"\s*(?:<br\s*/?>\s*)+")
+# A full stop, perhaps a closing quote or bracket; what follows begins as a sentence does.
+SENTENCE_END = re.compile(r"""([.!?]["')]?)\s+(?=["'(]?[A-Z])""")
 PARAGRAPH = re.compile(r"<p\b[^>]*>(.*?)</p>", re.DOTALL)
 HELP_PART = re.compile(
     r'<(?P<tag>p|h[1-6]|li|td|div)\b[^>]*\bid="(?P<id>(?:par|hd)_[^"]+)"[^>]*>(?P<body>.*?)</(?P=tag)>',
@@ -166,6 +169,8 @@ def lay_imdb(package: Path, out: Path) -> None:
     write_jsonl(out / "train.jsonl", quarters[1] + quarters[3])
     texts = sorted({one["text"] for one in examples}, key=digest)
     write_jsonl(out / "unlabelled.jsonl", [{"text": text} for text in texts])
+    lines = [{"text": SENTENCE_END.sub(r"\1\n", text)} for text in texts]
+    write_jsonl(out / "sentences.jsonl", lines)
 
 
 def lay_rotten_tomatoes(package: Path, out: Path) -> None:

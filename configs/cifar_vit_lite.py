@@ -7,10 +7,10 @@ Here: the 200 epochs are not reproduced here. CIFAR-10, 4 epochs of a model of 0
   73.6 % (seed 0, 22 CPU minutes; the command is C in docs/benchmarks.md).
 Argument: cifar10 (default) or cifar100. Data: the files in ~/zoo_data/cifar10 or cifar100.
 
-Differs from the source, in order of weight: it drops attention probabilities (0.1), which this
-ViT cannot; it normalises the stream itself before each MLP, here only the MLP's input; its
-positions start with a standard deviation of 0.2, not 0.02; q, k and v have no bias; warm-up goes
-1/5, 1/4, 1/3, 1/2, 1 of the peak by epoch; its AutoAugment has DeepVoltaire's strengths.
+Differs from the source, in order of weight: it normalises the stream itself before each MLP, here
+only the MLP's input; its positions start with a standard deviation of 0.2, not 0.02; q, k and v
+have no bias; warm-up goes 1/5, 1/4, 1/3, 1/2, 1 of the peak by epoch; its AutoAugment has
+DeepVoltaire's strengths.
 """
 
 from ml_collections import ConfigDict
@@ -53,6 +53,7 @@ def get_config(arg="cifar10"):
     config.model.num_heads = 4
     config.model.patch_size = 4
     config.model.pool = "cls"
+    config.model.attention_dropout = 0.1
     config.model.drop_path = 0.1
     config.model.gelu = "erf"
     config.model.norm_epsilon = 1e-5

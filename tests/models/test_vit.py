@@ -140,9 +140,10 @@ def test_without_keys_or_rates_nothing_is_drawn():
         run = lambda x, keys: make_model(cfg, params)(x, keys=keys)
         return "random_" in str(jax.make_jaxpr(run)(make_images(), keys))
 
-    dropping = small_config(dropout=0.1, drop_path=0.1)
-    assert draws(dropping, make_keys())
-    assert not draws(dropping, None)
+    for rate in ("dropout", "attention_dropout", "drop_path"):
+        dropping = small_config(**{rate: 0.1})
+        assert draws(dropping, make_keys())
+        assert not draws(dropping, None)
     assert not draws(small_config(), make_keys())
 
 

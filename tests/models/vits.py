@@ -19,6 +19,7 @@ EVERYTHING = {
     "qk_norm": True,
     "dropout": 0.1,
     "drop_path": 0.2,
+    "attention_dropout": 0.1,
 }
 # One value of each option that changes the computation.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -55,6 +55,7 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     norm_after_pool: bool = False  # timm's `fc_norm`: the last norm follows the gap
 
     dropout: float = 0.0  # after positions, attention, the MLP's GELU and the MLP
+    attention_dropout: float = 0.0  # of attention's probabilities
     drop_path: float = 0.0  # stochastic depth of the last layer
     drop_path_growth: Literal["linear", "uniform"] = "linear"  # from 0, or the same in every layer
     layer_scale: float | None = None  # initial value (Touvron 2021)
@@ -65,7 +66,7 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     head_init: Literal["zeros", "trunc_normal"] = "zeros"
     head_bias: float = 0.0  # such as -6.9 with the sigmoid loss on 1,000 classes
 
-    # auto: without dropout of probabilities a kernel, on TPUs (heads of 32, 64 or 128 for up to 640
+    # auto: without attention_dropout a kernel, on TPUs (heads of 32, 64 or 128 for up to 640
     # tokens; of 64, 128 or 256 from 1,024 in multiples of 128) and NVIDIA GPUs since Ampere
     # (bfloat16, heads up to 128). Else, and with xla: plain operations.
     attention: Literal["auto", "xla"] = "auto"
@@ -110,7 +111,7 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
             )
         if self.norm_after_pool and self.pool != "gap":
             raise ValueError(f"norm_after_pool goes with pool 'gap', not {self.pool!r}")
-        for name in ("dropout", "drop_path"):
+        for name in ("dropout", "attention_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
         if self.image_size is not None and min(self.patches) < 1:

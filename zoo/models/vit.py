@@ -71,7 +71,7 @@ class Block(nnx.Module):
             )
 
         self.attn_scale, self.mlp_scale = layer_scale(), layer_scale()
-        self.dropout = cfg.dropout
+        self.dropout, self.attention_dropout = cfg.dropout, cfg.attention_dropout
 
     def __call__(
         self,
@@ -90,7 +90,13 @@ class Block(nnx.Module):
             return drop_path(y, fold_in(keys, purpose + 1), drop_rate)
 
         x = constrain(x, "batch", None, None)
-        y, weights = self.attn(self.attn_norm(x), rotation=rotation, probabilities=probabilities)
+        y, weights = self.attn(
+            self.attn_norm(x),
+            rotation=rotation,
+            keys=fold_in(keys, 5),
+            rate=self.attention_dropout,
+            probabilities=probabilities,
+        )
         x = constrain(x + branch(y, self.attn_scale, 0), "batch", None, None)
         y = self.mlp(self.mlp_norm(x), keys=fold_in(keys, 2), rate=self.dropout)
         x = constrain(x + branch(y, self.mlp_scale, 3), "batch", None, None)
@@ -162,7 +168,7 @@ class ViT(nnx.Module):
         if unknown:
             raise ValueError(f"no array {sorted(unknown)}; there are: {', '.join(CAPTURES)}")
         cfg = self.cfg
-        if cfg.dropout == 0.0 and cfg.drop_path == 0.0:
+        if cfg.dropout == cfg.attention_dropout == cfg.drop_path == 0.0:
             keys = None
         arrays: dict[str, Array] = {}
         x, grid = self._embed_patches(image)
