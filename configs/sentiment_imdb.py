@@ -1,11 +1,11 @@
 """The BERT of bert_imdb, fine-tuned to tell good film reviews from bad ones; or without its start.
 
 Data: IMDB (Maas 2011), by the commands of configs/bert_imdb.py; trained on 4,000 of its 25,000
-  labelled reviews, 2,000 of each class, and evaluated on all 25,000 test ones, the first 128
+  labelled reviews, 2,000 of each class, and evaluated on all 25,000 test ones, the first 64
   tokens of each. Most of the test reviews were among the texts of the pre-training, without
   their labels.
 Command: zoo train --config sentiment_imdb --workdir runs/sentiment
-    --config.init_from=runs/bert_imdb --config.seed=0
+    --config.init_from=runs/bert --config.seed=0
   zoo train --config sentiment_imdb:scratch --workdir runs/sentiment_scratch --config.seed=0
   each with the seeds 0, 1 and 2; all 25,000 to train on: --config.data.train_split=train
 Then: zoo classify-text --workdir runs/sentiment "What a waste of time."
@@ -29,7 +29,7 @@ def get_config(arg="pretrained"):
     config.save_every = "1 epochs"
     config.best_metric = "test/accuracy"
     if arg == "pretrained":
-        config.init_from = "SET --config.init_from=runs/bert_imdb"
+        config.init_from = "SET --config.init_from=runs/bert"
 
     config.data = ConfigDict()
     config.data.kind = "text_classification"
@@ -38,7 +38,7 @@ def get_config(arg="pretrained"):
     config.data.tokenizer = "~/zoo_data/imdb_wordpiece"
     config.data.train_split = "train[10500:14500]"  # the first 12,500 are bad, the others good
     config.data.eval_splits = {"test": "test"}
-    config.data.length = 128
+    config.data.length = 64
     config.data.batch_size = 32
     config.data.eval_batch_size = 256
 
@@ -48,7 +48,7 @@ def get_config(arg="pretrained"):
     config.model.width = 128
     config.model.depth = 4
     config.model.mlp_dim = 512
-    config.model.num_heads = 4
+    config.model.num_heads = 2
     config.model.max_length = 128
     config.model.dropout = 0.1
     config.model.attention_dropout = 0.1

@@ -17,7 +17,8 @@ from zoo.training.schedules import make_schedule
 
 CASES = [case for case in ALL_CASES if isinstance(load_config(case).model, BertConfig)]
 OWN = (
-    "bert_imdb",
+    "bert_imdb:phase1",
+    "bert_imdb:phase2",
     "sentiment_imdb:pretrained",
     "sentiment_imdb:scratch",
 )  # made for this project: nothing published

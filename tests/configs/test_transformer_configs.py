@@ -26,7 +26,7 @@ PINS = {
     "t5_11_c4:large": (32_128, 783_150_080, 1_000_000, 256 * 626, 0.01),
     "t5_11_c4:xl": (32_128, 2_849_757_184, 1_000_000, 256 * 626, 0.01),
     # Made for this project, nothing published: the steps are those of a million pairs.
-    "translate_help": (4_000, 1_895_936, 375_000, 32 * 192, 0.01),
+    "translate_help": (4_000, 1_896_448, 187_500, 32 * 192, 0.02),
 }
 
 
