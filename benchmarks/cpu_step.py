@@ -2,9 +2,9 @@
 
     taskset -c 1 python benchmarks/cpu_step.py [--families vit bert ...] [--repeats 7]
 
-The step is the real one (`make_runner`), in float32, with AdamW and without dropout: ViT-S/16 on
-224 x 224 pixels, and models of 512 x 4 layers (an encoder and a decoder of 3) on rows of 128
-tokens of 8,000; batch 8. Prints process CPU seconds a step and multiples of the bare products,
+The step is the real one (`make_runner`), in float32, with AdamW and without dropout: ViT-S/16 on 8
+images of 224 x 224 pixels, BERT-base on 8 rows of 128 tokens, GPT-2 on 4 of 256, and Vaswani's
+base on 16 of 64 + 64. Prints process CPU seconds a step and multiples of the bare products,
 medians and ranges. Bare: all matmuls of the step (patches, q, k, v, scores, values, out, MLP,
 head; forward, input gradient, weight gradient), each by itself on untransposed operands of those
 sizes. The rows take turns on one thread, so that a busy machine slows all of them alike.
@@ -40,8 +40,7 @@ from zoo.training.optimizer import make_optimizer
 from zoo.training.runner import make_runner
 
 Section = dict[str, Any]
-TEXT = {"name": "text", "dir": "none", "tokenizer": "none", "batch_size": 8}
-SMALL = {"width": 512, "depth": 4, "mlp_dim": 2048, "num_heads": 8, "vocab_size": 8000}
+TEXT = {"name": "text", "dir": "none", "tokenizer": "none"}
 # Of each family a model and its data.
 FAMILIES: dict[str, tuple[Section, Section]] = {
     "vit": (
@@ -49,13 +48,16 @@ FAMILIES: dict[str, tuple[Section, Section]] = {
         {"kind": "images", "name": "tfds:imagenet2012", "batch_size": 8, "image_size": 224},
     ),
     "bert": (
-        SMALL | {"dropout": 0.0, "attention_dropout": 0.0},
-        TEXT | {"kind": "masked_lm", "length": 128},
+        {"size": "base", "vocab_size": 30_522, "dropout": 0.0, "attention_dropout": 0.0},
+        TEXT | {"kind": "masked_lm", "length": 128, "batch_size": 8},
     ),
-    "decoder": (SMALL | {"num_kv_heads": 2}, TEXT | {"kind": "lm", "length": 128}),
+    "decoder": (
+        {"size": "gpt2", "vocab_size": 50_257},
+        TEXT | {"kind": "lm", "length": 256, "batch_size": 4},
+    ),
     "transformer": (
-        SMALL | {"depth": 3, "dropout": 0.0},
-        TEXT | {"kind": "seq2seq", "length": 64, "target_length": 64},
+        {"size": "base", "vocab_size": 32_000, "dropout": 0.0},
+        TEXT | {"kind": "seq2seq", "length": 64, "target_length": 64, "batch_size": 16},
     ),
 }
 Row = Callable[[], Any]  # runs one step, and gives what to wait for

@@ -3,7 +3,7 @@
     python benchmarks/tpu_step.py [--rows REGEX] [--topology v5e:4x4] [--json FILE] [--hlo DIR]
 
 Needs `pip install libtpu`, no TPU, and one to five minutes of one core a row. Memory and
-collectives are firm; times are the compiler's two models (see tpu_program.py):
+collectives are firm; times are the compiler's two models (see zoo/planning/program.py):
 
   roofline  each operation's FLOPs or bytes, whichever takes longer, wherever the bytes lie
   cycles    the compiler's own estimate of each operation; kernels, which it does not know, by
@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ os.environ |= {
 
 import optax
 from jax.experimental import topologies
-from tpu_program import PEAK_FLOPS, Costs, largest_batch, parse
 
 from zoo.config import parse_config
 from zoo.config.schema import Config
 from zoo.config.sizes import row_macs, row_tokens
 from zoo.config.vit import ViTConfig
+from zoo.planning.chips import CHIPS
+from zoo.planning.program import Costs, largest_batch, parse
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import abstract_params
 from zoo.training.optimizer import make_optimizer
@@ -119,7 +121,7 @@ def make_config(row: Row) -> Config:
 def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     """Compiles one row and reads off its numbers."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    config = make_config(row)
+    config, chip = make_config(row), CHIPS[topology.partition(":")[0]]
     mesh = make_mesh(config.mesh, devices)
     schedule = optax.constant_schedule(config.optimizer.lr)
     tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule=schedule)
@@ -131,7 +133,7 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     if hlo_dir:
         hlo_dir.mkdir(parents=True, exist_ok=True)
         (hlo_dir / (re.sub(r"[ /=]+", "_", row.name) + ".hlo")).write_text(text)
-    costs, own = Costs(parse(text)), compiled.cost_analysis()
+    costs, own = Costs(parse(text), chip), compiled.cost_analysis()
     model_flops = 6 * row_macs(config) * config.data.batch_size / len(devices)
     result = {
         "row": row.name,
@@ -142,15 +144,23 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
         "model_tflop": model_flops / 1e12,
         "roofline_ms": 1e3 * costs.roofline_s,
         "cycles_ms": 1e3 * costs.cycles_s,
-        "floor_ms": 1e3 * model_flops / PEAK_FLOPS,
+        "floor_ms": 1e3 * model_flops / chip.flops,
         "local_batch": largest_batch(text, config.model.width, _length(config)),
-        "collectives": dict(costs.collectives),
+        "collectives": dict(_counts(costs)),
         "compile_cpu_s": seconds,
     }
     if row.layers == "unrolled":  # without loops XLA's own account is whole
         result["xla_gb"] = own["bytes accessed"] / 1e9
         result["xla_ms"] = 1e3 * (own["optimal_seconds"] + text.count('"ConcatBitcast"'))
     return result
+
+
+def _counts(costs: Costs) -> Counter[str]:
+    """How often each kind of collective runs."""
+    counts: Counter[str] = Counter()
+    for one in costs.collectives:
+        counts[one.kind] += one.times
+    return counts
 
 
 def _length(config: Config) -> int:

@@ -43,11 +43,6 @@ def test_every_row_of_tpu_step_is_a_config(load):
         assert num_params(tpu_step.make_config(row)) == sizes[row.size]
 
 
-def test_the_largest_activation_tells_the_local_batch(load):
-    text = "%a = bf16[1,64,196,768]{3,2,1,0} add()\n%b = f32[128,768]{1,0} dot()"
-    assert load("tpu_program").largest_batch(text, 768, 196) == 64
-
-
 @pytest.mark.parametrize("family", ["vit", "bert", "decoder", "transformer"])
 def test_the_products_of_cpu_step_are_all_of_a_model(load, family):
     cpu_step = load("cpu_step")
@@ -55,19 +50,19 @@ def test_the_products_of_cpu_step_are_all_of_a_model(load, family):
     macs = sum(times * b * m * k * n for times, b, m, k, n in cpu_step.products(config))
     if family == "vit":  # the pixels' is apart: it needs one gradient only
         macs += 8 * 196 * 768 * 384
-    assert macs == 8 * row_macs(config)
+    assert macs == config.data.batch_size * row_macs(config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "bert", "decoder", "transformer"])
 def test_cpu_step_times_each_row_in_turn(load, monkeypatch, family):
     cpu_step = load("cpu_step")
-    model, data = cpu_step.FAMILIES[family]
+    _, data = cpu_step.FAMILIES[family]
     if family == "vit":
         tiny = {**TINY, "num_classes": 10, "image_size": 32, "channels": 3}
         data = data | {"image_size": 32}
     else:
-        tiny = model | {"width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2, "vocab_size": 300}
+        tiny = {"width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2, "vocab_size": 300}
         tiny |= {"num_kv_heads": 1} if family == "decoder" else {}
     monkeypatch.setitem(cpu_step.FAMILIES, family, (tiny, data))
     step = cpu_step.zoo_step(cpu_step.make_config(family))

@@ -164,6 +164,13 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=positive, default=20, help="steps to measure (20)")
     sub.add_argument("--json", metavar="FILE", help="also write the results there")
 
+    sub = command("plan", run_plan, "compile a config's step for a TPU pod: memory, time, links")
+    config_flag(sub, required=True)
+    sub.add_argument("--topology", required=True, help="such as v5e:4x4, v6e:16x16, v5p:4x4x4")
+    text = "of the training split, for a run whose total is in epochs"
+    sub.add_argument("--examples", type=positive, metavar="N", help=text)
+    json_flag(sub)
+
     text = "prepare, describe, check or export a dataset, or learn a tokenizer from its text"
     sub = command("data", run_data, text)
     sub.add_argument("action", choices=("prepare", "info", "check", "export", "tokenizer"))
@@ -340,6 +347,15 @@ def run_bench(args: argparse.Namespace) -> None:
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
     print("\n".join(f"{name:<34} {exact(value)}" for name, value in found.items()))
+
+
+def run_plan(args: argparse.Namespace) -> None:
+    """zoo plan."""
+    config = load_config(args.config, args.overrides)
+    from zoo.planning.plan import lines, plan, to_dict
+
+    found = plan(config, args.topology, examples=args.examples)
+    show(to_dict(found), lines(found), args.json)
 
 
 def run_data(args: argparse.Namespace) -> int:

