@@ -9,7 +9,12 @@ from zoo.config import UserError, load_config
 from zoo.config.sizes import row_macs
 from zoo.planning.plan import chip_of, filled, lines, plan, total_steps
 
-OVERRIDES = {"model.num_classes": "10", "mesh.data": "2", "mesh.fsdp": "-1", "optimizer.name": "adamw"}
+OVERRIDES = {
+    "model.num_classes": "10",
+    "mesh.data": "2",
+    "mesh.fsdp": "-1",
+    "optimizer.name": "adamw",
+}
 
 
 def digits(**changes):
