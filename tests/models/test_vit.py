@@ -147,6 +147,14 @@ def test_without_keys_or_rates_nothing_is_drawn():
     assert not draws(small_config(), make_keys())
 
 
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path"])
+def test_each_rate_drops_something(rate):
+    cfg = small_config(**{rate: 0.5})
+    params, images = make_params(cfg), make_images()
+    evaluated = apply(cfg, params, images)
+    assert np.abs(apply(cfg, params, images, make_keys()) - evaluated).max() > 1e-4
+
+
 def test_drop_path_grows_linearly_from_no_layer_to_the_last():
     cfg = small_config(drop_path=0.5, depth=3)
     batch = 400
