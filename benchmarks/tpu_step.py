@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import re
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ os.environ |= {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
-import optax
 from jax.experimental import topologies
 
 from zoo.config import parse_config
@@ -34,11 +32,8 @@ from zoo.config.schema import Config
 from zoo.config.sizes import row_macs, row_tokens
 from zoo.config.vit import ViTConfig
 from zoo.planning.chips import CHIPS
+from zoo.planning.plan import compile_step
 from zoo.planning.program import Costs, largest_batch, parse
-from zoo.sharding.mesh import make_mesh
-from zoo.tasks.build import abstract_params
-from zoo.training.optimizer import make_optimizer
-from zoo.training.runner import make_runner
 
 
 @dataclass(frozen=True)
@@ -122,13 +117,7 @@ def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     """Compiles one row and reads off its numbers."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     config, chip = make_config(row), CHIPS[topology.partition(":")[0]]
-    mesh = make_mesh(config.mesh, devices)
-    schedule = optax.constant_schedule(config.optimizer.lr)
-    tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule=schedule)
-    lowered = make_runner(config, tx, mesh).lower()
-    start = time.process_time()
-    compiled = lowered.compile()
-    seconds = time.process_time() - start
+    _, compiled, seconds = compile_step(config, devices)
     text = compiled.as_text()
     if hlo_dir:
         hlo_dir.mkdir(parents=True, exist_ok=True)

@@ -14,14 +14,14 @@ class Chip(NamedTuple):
     per_chip: int = 1  # devices
 
 
-def _chip(tflops: float, gib: float, gb_s: float, link_gb_s: float, **more: float) -> Chip:
-    return Chip(tflops * 1e12, gib * 2**30, gb_s * 1e9 / 1.11, link_gb_s * 1e9, **more)
+def _chip(tflops: float, gib: float, gb_s: float, link_gb_s: float) -> Chip:
+    return Chip(tflops * 1e12, gib * 2**30, gb_s * 1e9 / 1.11, link_gb_s * 1e9)
 
 
 # By the name of a topology's generation. The links: Austin 2025, "How to Scale Your Model".
 CHIPS: dict[str, Chip] = {
     "v4": _chip(275.0, 32.0, 1228.0, 45.0),
-    "v5e": _chip(197.0, 16.0, 819.0, 45.0, clock=1.503e9),
+    "v5e": _chip(197.0, 16.0, 819.0, 45.0)._replace(clock=1.503e9),
     "v5p": _chip(459.0, 95.0, 2765.0, 90.0),
     "v6e": _chip(918.0, 32.0, 1640.0, 90.0),
     "tpu7x": _chip(1153.5, 96.0, 3690.0, 90.0)._replace(per_chip=2),

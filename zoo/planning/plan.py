@@ -103,25 +103,13 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
     devices = describe(topology)
     # These import jax, which reads its environment once.
     import jax
-    import optax
 
     from zoo.planning.program import Costs, axes_of, parse
-    from zoo.sharding.mesh import make_mesh
-    from zoo.tasks.build import abstract_params, check_model
-    from zoo.training.optimizer import make_optimizer
-    from zoo.training.runner import make_runner
+    from zoo.tasks.build import check_model
 
     check_model(config)
     config = filled(config)
-    mesh = make_mesh(config.mesh, devices)
-    # The learning rate is a number that a step computes: its schedule changes nothing that counts.
-    schedule = optax.constant_schedule(config.optimizer.lr)
-    runner = make_runner(
-        config, make_optimizer(config.optimizer, abstract_params(config, mesh), schedule), mesh
-    )
-    start = time.process_time()
-    compiled = runner.lower().compile()
-    seconds = time.process_time() - start
+    runner, compiled, seconds = compile_step(config, devices)
     analysis, costs = compiled.memory_analysis(), Costs(parse(compiled.as_text()), chip)
     peak = analysis.peak_memory_in_bytes
 
@@ -134,7 +122,7 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
     memory |= {"averages": held(state.ema)} if config.ema_decay else {}
     memory["activations and temporaries"] = peak - sum(memory.values())
 
-    sizes = dict(mesh.shape)
+    sizes = dict(runner.mesh.shape)
     sums: dict[tuple[str, tuple[str, ...]], list[float]] = collections.defaultdict(lambda: [0, 0.0])
     for one in costs.collectives:
         permuted = one.kind == "collective-permute"
@@ -177,6 +165,25 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
         chip_hours=None if hours is None else hours * num_chips,
         compile_s=seconds,
     )
+
+
+def compile_step(config: Config, devices: Any) -> tuple[Any, Any, float]:
+    """The runner of a config with nothing left open, its compiled step, and the CPU seconds."""
+    import optax
+
+    from zoo.sharding.mesh import make_mesh
+    from zoo.tasks.build import abstract_params
+    from zoo.training.optimizer import make_optimizer
+    from zoo.training.runner import make_runner
+
+    mesh = make_mesh(config.mesh, devices)
+    # The learning rate is a number that a step computes: its schedule changes nothing that counts.
+    schedule = optax.constant_schedule(config.optimizer.lr)
+    tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule)
+    runner = make_runner(config, tx, mesh)
+    start = time.process_time()
+    compiled = runner.lower().compile()
+    return runner, compiled, time.process_time() - start
 
 
 def chip_of(topology: str) -> Chip:
