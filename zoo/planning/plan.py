@@ -7,6 +7,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from zoo.config import UserError
@@ -211,10 +212,8 @@ def describe(topology: str) -> Any:
     import jax
     from jax.experimental import topologies
 
-    try:
-        import libtpu  # noqa: F401
-    except ImportError:
-        raise UserError("the TPU compiler is not installed: pip install '.[tpu]'") from None
+    if find_spec("libtpu") is None:
+        raise UserError("the TPU compiler is not installed: pip install '.[tpu]'")
     # On v4 a chip has two cores, which work as one device.
     options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
