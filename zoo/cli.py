@@ -167,9 +167,16 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("plan", run_plan, "compile a config's step for a TPU pod: memory, time, links")
     config_flag(sub, required=True)
     sub.add_argument("--topology", required=True, help="such as v5e:4x4, v6e:16x16, v5p:4x4x4")
+    sub.add_argument("--slices", type=positive, metavar="N", help="of that topology (1)")
+    text = "auto searches mesh, remat and microbatches; or sizes, such as data=4,fsdp=-1"
+    sub.add_argument("--mesh", metavar="MESH", help=text)
+    text = "one step of training (default), or of evaluation"
+    sub.add_argument("--program", choices=("train", "evaluate"), default="train", help=text)
     text = "of the training split, for a run whose total is in epochs"
     sub.add_argument("--examples", type=positive, metavar="N", help=text)
-    json_flag(sub)
+    text = "print JSON, or write it to FILE"
+    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    sub.add_argument("--html", metavar="FILE", help="also a page with the roofline picture")
 
     text = "prepare, describe, check or export a dataset, or learn a tokenizer from its text"
     sub = command("data", run_data, text)
@@ -349,13 +356,48 @@ def run_bench(args: argparse.Namespace) -> None:
     print("\n".join(f"{name:<34} {exact(value)}" for name, value in found.items()))
 
 
-def run_plan(args: argparse.Namespace) -> None:
+def run_plan(args: argparse.Namespace) -> int:
     """zoo plan."""
-    config = load_config(args.config, args.overrides)
-    from zoo.planning.plan import lines, plan, to_dict
+    auto = args.mesh == "auto"
+    if auto and args.program != "train":
+        raise UserError("--mesh auto searches for training: leave --program evaluate out")
+    overrides = dict(args.overrides)
+    for size in args.mesh.split(",") if args.mesh and not auto else ():
+        axis, equals, value = size.partition("=")
+        if not equals:
+            raise UserError(f"--mesh {args.mesh!r}: write auto, or sizes such as data=4,fsdp=-1")
+        overrides[f"mesh.{axis.strip()}"] = value
+    config = load_config(args.config, overrides)
+    files = [name for name in (args.json, args.html) if name and name != "-"]
+    for name in files:
+        if not Path(name).parent.is_dir():
+            raise UserError(f"cannot write {name}: there is no such folder")
+    from zoo.planning.lines import plan_lines, search_lines
+    from zoo.planning.plan import plan, to_dict
 
-    found = plan(config, args.topology, examples=args.examples)
-    show(to_dict(found), lines(found), args.json)
+    pod = {"slices": args.slices, "examples": args.examples}
+    if auto:
+        from zoo.planning.search import search
+
+        say = lambda text: print(f"compiling {text}", file=sys.stderr)
+        searched = search(config, args.topology, **pod, say=say)
+        lines, plans = search_lines(searched), searched.plans
+        found = {
+            "considered": searched.considered,
+            "plans": [to_dict(one) for one in plans],
+            "too_large": [one._asdict() for one in searched.too_large],
+        }
+    else:
+        plans = (plan(config, args.topology, **pod, program=args.program),)
+        lines, found = plan_lines(plans[0]), to_dict(plans[0])
+    if args.html:
+        from zoo.experiment.plan_page import write_page
+
+        write_page(Path(args.html), plans, title=args.config)
+    if args.json and args.json != "-":
+        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+    show(found, lines, args.json == "-")
+    return EXIT_DONE if plans and plans[0].fits else EXIT_USER
 
 
 def run_data(args: argparse.Namespace) -> int:

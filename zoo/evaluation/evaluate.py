@@ -15,9 +15,11 @@ from zoo.config import UserError
 from zoo.config.data import DataConfig
 from zoo.config.schema import Config
 from zoo.data.rows import open_rows
+from zoo.data.shapes import batch_shapes
 from zoo.data.stream import eval_batches
 from zoo.sharding.batches import check_divides, put_batch
 from zoo.sharding.mesh import make_mesh
+from zoo.sharding.rules import batch_spec
 from zoo.tasks.base import Batch, Task
 from zoo.tasks.build import Params, abstract_model, make_task
 
@@ -33,12 +35,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A config's prediction function on its devices."""
+    """A config's prediction function on its devices.
+
+    Attributes:
+      put: host-local rows -> the global batch.
+      predict: (parameters, batch) -> results on every host.
+      lower: parameters, or their shapes and shardings -> that program, for devices that need not
+        be there; it allocates nothing.
+    """
 
     mesh: Mesh
     task: Task
-    put: Callable[[dict[str, np.ndarray]], Batch]  # host-local rows -> global batch
-    predict: Callable[[Any, Batch], dict[str, Array]]  # results on every host
+    put: Callable[[dict[str, np.ndarray]], Batch]
+    predict: Callable[[Any, Batch], dict[str, Array]]
+    lower: Callable[[Any], Any]
 
 
 def eval_batch_size(config: Config) -> int:
@@ -72,8 +82,19 @@ def make_evaluator(
         with jax.set_mesh(mesh):
             return jit_predict(params, batch)
 
+    def lower(params):
+        rows = NamedSharding(mesh, batch_spec(mesh))
+        shapes = batch_shapes(config.data, eval_batch_size(config))
+        batch = {name: jax.ShapeDtypeStruct(*s, sharding=rows) for name, s in shapes.items()}
+        with jax.set_mesh(mesh):
+            return jit_predict.lower(params, batch)
+
     return Evaluator(
-        mesh, task, lambda batch: put_batch(batch, mesh, eval_batch_size(config)), predict_on_mesh
+        mesh=mesh,
+        task=task,
+        put=lambda batch: put_batch(batch, mesh, eval_batch_size(config)),
+        predict=predict_on_mesh,
+        lower=lower,
     )
 
 

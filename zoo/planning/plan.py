@@ -1,36 +1,36 @@
-"""`zoo plan`: a config's training step compiled for a TPU pod that need not be there."""
+"""`zoo plan`: a config's program compiled for a TPU pod that need not be there."""
 
 import collections
 import dataclasses
+import hashlib
+import importlib.metadata
+import json
 import math
 import os
 import re
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+import zoo
 from zoo.config import UserError
 from zoo.config.data import ImageData, TextData
 from zoo.config.decoder import DecoderConfig, published_vocab_size
 from zoo.config.duration import Clock, parse_duration
+from zoo.config.load import to_dict as config_dict
+from zoo.config.places import cache_dir
 from zoo.config.schema import Config
 from zoo.config.sizes import num_params, row_macs, row_tokens, target_tokens
 from zoo.config.vit import ViTConfig
 from zoo.planning.chips import CHIPS, Chip
+from zoo.planning.topology import chip_of, describe
 
-# libtpu looks for a TPU's host, and tells at length that there is none.
-WITHOUT_TPU = {
-    "JAX_PLATFORMS": "cpu",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_STDERR_LOG_LEVEL": "3",
-}
-TOPOLOGY = re.compile(r"(\w+):\d+x\d+(?:x\d+)?")
+PROGRAMS = ("train", "evaluate")
+SHOWN = 60  # operations that a plan keeps, the longest
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,49 @@ class Traffic:
 
     kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute
     axes: tuple[str, ...]  # () where the groups are no whole axes
+    link: str  # "links" within a slice, "network" between slices
     times: int
     wire_bytes: float  # that one device sends
     seconds: float  # modelled
 
 
 @dataclass(frozen=True)
+class Part:
+    """The operations of one phase and kind, in a step."""
+
+    phase: str  # forward, recomputed, backward or update
+    kind: str  # products, kernel or other
+    flops: int
+    bytes: int
+    seconds: float  # modelled
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What is known of a training step before it runs; a device's share, in bytes and seconds.
+    """What is known of a program before it runs; a device's share, in bytes and seconds.
 
     XLA says: the memory and the collectives. Modelled: all times, and the bytes of kernels, which
     are what their authors state.
 
     Attributes:
+      program: train or evaluate: one step on a whole batch.
+      layout: the keys of the config that say how it is laid out; `layout_text`: in words.
       memory: by class; the last is what the peak has besides the others.
+      parts: all operations, by phase and kind.
+      operations: the longest ones.
       roofline_s: each operation's FLOPs or bytes, whichever takes longer.
       step_s: the least that a step can take: the roofline, or the links if they take longer.
-      limit: compute, memory or links.
+      limit: compute, memory, links or network.
       mfu: of the model's FLOPs in `step_s`: no run can have more.
     """
 
+    program: str
     topology: str
+    slices: int
     num_chips: int
     mesh: dict[str, int]
+    layout: dict[str, Any]
+    layout_text: str
     num_params: int
     memory: dict[str, int]
     peak_bytes: int
@@ -71,17 +91,20 @@ class Plan:
     moved_bytes: int
     hbm_moved_bytes: int
     traffic: tuple[Traffic, ...]
+    parts: tuple[Part, ...]
+    operations: tuple[Part, ...]
     roofline_s: float
     links_s: float
+    network_s: float
     step_s: float
     limit: str
     mfu: float
     examples_per_s: float
     tokens_per_s: float | None
-    total_steps: int | None
-    hours: float | None
-    chip_hours: float | None
     compile_s: float  # of CPU time
+    total_steps: int | None = None
+    hours: float | None = None
+    chip_hours: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -89,28 +112,110 @@ class Plan:
         return self.peak_bytes <= self.hbm_bytes
 
 
-def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
-    """Compiles the training step of a config for a topology; nothing is run or allocated.
+class DoesNotFit(UserError):
+    """The compiler found no program that a device's memory holds; `needed`: bytes, at least."""
+
+    def __init__(self, config: Config, topology: str, chip: Chip, needed: int):
+        self.needed = needed
+        super().__init__(
+            f"{needed / 2**30:.1f} GiB are needed and {topology} has {chip.hbm / 2**30:.0f} a "
+            f"device ({told(config)}): split more (--config.mesh.fsdp=-1), recompute more "
+            "(--config.model.remat=full), take more microbatches (--config.accumulate=2), or let "
+            "--mesh auto search"
+        )
+
+
+def plan(
+    config: Config,
+    topology: str,
+    *,
+    slices: int | None = None,
+    program: str = "train",
+    examples: int | None = None,
+) -> Plan:
+    """Compiles a program of a config for a topology; nothing is run or allocated.
+
+    What was compiled is kept in the cache (`$ZOO_CACHE`, else `~/.cache/zoo`) until Zoo's own code,
+    JAX or libtpu changes.
 
     Args:
-      topology: such as `v5e:4x4`; its generation is one of `CHIPS`.
+      topology: such as `v5e:4x4`, of one slice; its generation is one of `CHIPS`.
+      slices: of the pod; default: `config.mesh.slices`.
+      program: one of PROGRAMS.
       examples: of the training split, where the config's `total` is in epochs.
 
     Raises:
       UserError: an unknown topology, a mesh or a batch that does not fit it, a model whose sizes
         only its data tells, or no libtpu.
+      DoesNotFit: it takes more memory than a device has.
     """
     chip = chip_of(topology)
-    devices = describe(topology)
+    slices = slices or config.mesh.slices
+    if slices > 1 and chip.network_rate is None:
+        known = ", ".join(name for name, one in CHIPS.items() if one.network_rate)
+        raise UserError(
+            f"the network between slices of {topology} has no published rate: plan one slice, or "
+            f"slices of {known}"
+        )
+    config = filled(config.replace(mesh=config.mesh.replace(slices=slices)))
+    place = _place(config, topology, program)
+    try:
+        found = msgspec.json.decode(place.read_bytes(), type=Plan)
+    except (OSError, msgspec.DecodeError):
+        found = _compile(config, topology, chip, program)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        whole = place.with_suffix(f".{os.getpid()}")
+        whole.write_bytes(msgspec.json.encode(found))
+        whole.rename(place)
+    total = total_steps(config, examples) if program == "train" else None
+    if total is None:
+        return found
+    hours = total * found.step_s / 3600
+    return dataclasses.replace(
+        found, total_steps=total, hours=hours, chip_hours=hours * found.num_chips
+    )
+
+
+def _place(config: Config, topology: str, program: str) -> Path:
+    """The file of the cache that holds this plan, named by all that it depends on."""
+    versions = [importlib.metadata.version(name) for name in ("jax", "flax", "optax")]
+    try:
+        versions.append(importlib.metadata.version("libtpu"))
+    except importlib.metadata.PackageNotFoundError:
+        pass  # `describe` says so
+    key = json.dumps([config_dict(config), topology, program, versions, _own_code()])
+    return cache_dir() / "plans" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def _own_code() -> str:
+    """A checksum of Zoo's own files."""
+    root = Path(zoo.__file__).parent
+    found = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        found.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
+    """A plan without the length of the run; the config has nothing left open."""
+    devices = describe(topology, config.mesh.slices)
     # These import jax, which reads its environment once.
     import jax
 
+    from zoo.evaluation.evaluate import eval_batch_size
     from zoo.planning.program import Costs, axes_of, parse
     from zoo.tasks.build import check_model
 
     check_model(config)
-    config = filled(config)
-    runner, compiled, seconds = compile_step(config, devices)
+    try:
+        runner, compiled, seconds = compile_step(config, devices, program)
+    except jax.errors.JaxRuntimeError as error:
+        needed = re.search(r"\(([\d.]+)([KMGT])\) exceeds available HBM", str(error))
+        if needed is None:
+            raise
+        size = float(needed[1]) * 2.0 ** (10 * ("KMGT".index(needed[2]) + 1))
+        raise DoesNotFit(config, topology, chip, int(size)) from None
     analysis, costs = compiled.memory_analysis(), Costs(parse(compiled.as_text()), chip)
     peak = analysis.peak_memory_in_bytes
 
@@ -119,32 +224,41 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
         return sum(shard(x) for x in jax.tree.leaves(tree))
 
     state = runner.abstract_state
-    memory = {"parameters": held(state.params), "optimizer": held(state.opt_state)}
-    memory |= {"averages": held(state.ema)} if config.ema_decay else {}
+    memory = {"parameters": held(state.params)}
+    if program == "train":
+        memory["optimizer"] = held(state.opt_state)
+        memory |= {"averages": held(state.ema)} if config.ema_decay else {}
     memory["activations and temporaries"] = peak - sum(memory.values())
 
     sizes = dict(runner.mesh.shape)
-    sums: dict[tuple[str, tuple[str, ...]], list[float]] = collections.defaultdict(lambda: [0, 0.0])
+    sums: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0.0])
     for one in costs.collectives:
         permuted = one.kind == "collective-permute"
-        entry = sums[one.kind, axes_of(one.groups, sizes, pairs=permuted)]
+        axes = axes_of(one.groups, sizes, pairs=permuted) if not one.between_slices else ("slices",)
+        entry = sums[one.kind, axes, "network" if one.between_slices else "links"]
         entry[0] += one.times
         entry[1] += one.wire_bytes
+    # A ring sends both ways at once.
+    rates = {"links": 2 * chip.link_rate, "network": chip.network_rate or math.inf}
     traffic = tuple(
-        # A ring sends both ways at once.
-        Traffic(kind, axes, int(times), sent, sent / (2 * chip.link_rate))
-        for (kind, axes), (times, sent) in sorted(sums.items(), key=lambda item: -item[1][1])
+        Traffic(kind, axes, link, int(times), sent, sent / rates[link])
+        for (kind, axes, link), (times, sent) in sorted(sums.items(), key=lambda item: -item[1][1])
     )
-    links = sum(one.seconds for one in traffic)
-    step = max(costs.roofline_s, links)
-    batch, tokens = config.data.batch_size, row_tokens(config)
-    model_flops = 6 * row_macs(config) * batch / len(devices)
-    total, num_chips = total_steps(config, examples), len(devices) // chip.per_chip
-    hours = None if total is None else total * step / 3600
+    waits = {link: sum(one.seconds for one in traffic if one.link == link) for link in rates}
+    step = max(costs.roofline_s, *waits.values())
+    train = program == "train"
+    batch = config.data.batch_size if train else eval_batch_size(config)
+    tokens = row_tokens(config)
+    model_flops = (6 if train else 2) * row_macs(config) * batch / len(devices)
+    operations = [Part(*dataclasses.astuple(one)) for one in costs.operations]
     return Plan(
+        program=program,
         topology=topology,
-        num_chips=num_chips,
+        slices=config.mesh.slices,
+        num_chips=len(devices) // chip.per_chip,
         mesh=sizes,
+        layout=layout_of(config),
+        layout_text=told(config),
         num_params=num_params(config),
         memory=memory,
         peak_bytes=peak,
@@ -154,22 +268,47 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
         moved_bytes=costs.bytes,
         hbm_moved_bytes=costs.hbm_bytes,
         traffic=traffic,
+        parts=_sums(operations),
+        operations=tuple(sorted(operations, key=lambda one: -one.seconds)[:SHOWN]),
         roofline_s=costs.roofline_s,
-        links_s=links,
+        links_s=waits["links"],
+        network_s=waits["network"],
         step_s=step,
-        limit=limit_of(chip, costs.flops, costs.roofline_s, links),
+        limit=limit_of(chip, costs.flops, costs.roofline_s, waits),
         mfu=model_flops / chip.flops / step,
         examples_per_s=batch / step,
         tokens_per_s=None if tokens is None else batch * tokens / step,
-        total_steps=total,
-        hours=hours,
-        chip_hours=None if hours is None else hours * num_chips,
         compile_s=seconds,
     )
 
 
-def compile_step(config: Config, devices: Any) -> tuple[Any, Any, float]:
-    """The runner of a config with nothing left open, its compiled step, and the CPU seconds."""
+def _sums(operations: list[Part]) -> tuple[Part, ...]:
+    """Added up by phase and kind, the longest first."""
+    sums: dict[tuple[str, str], list[Any]] = collections.defaultdict(lambda: [0, 0, 0.0])
+    for one in operations:
+        entry = sums[one.phase, one.kind]
+        for i, value in enumerate((one.flops, one.bytes, one.seconds)):
+            entry[i] += value
+    parts = (Part(phase, kind, *entry) for (phase, kind), entry in sums.items())
+    return tuple(sorted(parts, key=lambda part: -part.seconds))
+
+
+def told(config: Config) -> str:
+    """How a config is laid out, in a few words."""
+    sizes = msgspec.structs.asdict(config.mesh).items()
+    mesh = ", ".join(f"{axis} {size}" for axis, size in sizes if size != 1) or "one device"
+    micro = f", {config.accumulate} microbatches" if config.accumulate > 1 else ""
+    return f"{mesh}; remat {config.model.remat}{micro}"
+
+
+def layout_of(config: Config) -> dict[str, Any]:
+    """The keys that say how a config is laid out, as `--config.KEY=VALUE` takes them."""
+    mesh = {f"mesh.{axis}": size for axis, size in msgspec.structs.asdict(config.mesh).items()}
+    return {**mesh, "model.remat": config.model.remat, "accumulate": config.accumulate}
+
+
+def compile_step(config: Config, devices: Any, program: str = "train") -> tuple[Any, Any, float]:
+    """The runner of a config with nothing left open, a compiled program, and the CPU seconds."""
     import optax
 
     from zoo.sharding.mesh import make_mesh
@@ -183,45 +322,14 @@ def compile_step(config: Config, devices: Any) -> tuple[Any, Any, float]:
     tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule)
     runner = make_runner(config, tx, mesh)
     start = time.process_time()
-    compiled = runner.lower().compile()
+    if program == "train":
+        compiled = runner.lower().compile()
+    else:
+        from zoo.evaluation.evaluate import make_evaluator
+
+        evaluator = make_evaluator(config, mesh)
+        compiled = evaluator.lower(runner.abstract_state.eval_params).compile()
     return runner, compiled, time.process_time() - start
-
-
-def chip_of(topology: str) -> Chip:
-    """The device of a topology.
-
-    Raises:
-      UserError: it is not written as one, or of no generation that there is.
-    """
-    match = TOPOLOGY.fullmatch(topology)
-    if match is None or match[1] not in CHIPS:
-        raise UserError(
-            f"--topology {topology!r}: write a generation ({', '.join(CHIPS)}) and its chips by "
-            "axis, such as v5e:4x4 or v5p:4x4x4"
-        )
-    return CHIPS[match[1]]
-
-
-def describe(topology: str) -> Any:
-    """The devices of a topology, as libtpu describes them.
-
-    Raises:
-      UserError: libtpu is missing, or knows no such pod.
-    """
-    os.environ |= WITHOUT_TPU
-    import jax
-    from jax.experimental import topologies
-
-    if find_spec("libtpu") is None:
-        raise UserError("the TPU compiler is not installed: pip install '.[tpu]'")
-    # On v4 a chip has two cores, which work as one device.
-    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
-    try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
-    except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--topology {topology!r}: libtpu knows no such pod ({reason})") from None
-    return found.devices
 
 
 def filled(config: Config) -> Config:
@@ -264,55 +372,14 @@ def total_steps(config: Config, examples: int | None) -> int | None:
     return clock.steps(config.total)
 
 
-def limit_of(chip: Chip, flops: int, roofline_s: float, links_s: float) -> str:
-    """What a step waits for most: links, else what more than half of its roofline is."""
-    if links_s > roofline_s:
-        return "links"
+def limit_of(chip: Chip, flops: int, roofline_s: float, waits: dict[str, float]) -> str:
+    """What a step waits for most: links, the network, or what its roofline mostly is."""
+    slowest = max(waits, key=lambda link: waits[link])
+    if waits[slowest] > roofline_s:
+        return slowest
     return "compute" if flops / chip.flops > roofline_s / 2 else "memory"
 
 
 def to_dict(found: Plan) -> dict[str, Any]:
     """For JSON."""
     return {**dataclasses.asdict(found), "fits": found.fits}
-
-
-def lines(found: Plan) -> list[str]:
-    """For people."""
-    gib, gb = 2**30, 1e9
-    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items())
-    fits = "fits" if found.fits else "does NOT fit"
-    told = [
-        f"{found.topology}: {found.num_chips} chips, mesh {mesh}; {found.num_params:,} parameters",
-        "",
-        f"memory of a device: {fits}",
-        f"  {'peak':<34}{found.peak_bytes / gib:8.2f} GiB of {found.hbm_bytes / gib:.0f}",
-        *(f"  {name:<34}{size / gib:8.2f} GiB" for name, size in found.memory.items()),
-        "",
-        "a step, by the compiler's program and a model of its time: never measured",
-        f"  {'at least':<34}{1e3 * found.step_s:8.1f} ms, limited by {found.limit}",
-        f"  {'operations, roofline':<34}{1e3 * found.roofline_s:8.1f} ms",
-        f"  {'links':<34}{1e3 * found.links_s:8.1f} ms",
-        f"  {'executed':<34}{found.executed_flops / 1e12:8.2f} TFLOP a device",
-        f"  {'of the model':<34}{found.model_flops / 1e12:8.2f} TFLOP, MFU {found.mfu:.0%} at most",
-        f"  {'moved':<34}{found.moved_bytes / gb:8.1f} GB, "
-        f"{found.hbm_moved_bytes / gb:.1f} of them to HBM",
-        f"  {'examples':<34}{found.examples_per_s:8,.0f} a second",
-    ]
-    if found.tokens_per_s is not None:
-        told.append(f"  {'tokens':<34}{found.tokens_per_s:8,.0f} a second")
-    if found.traffic:
-        told += ["", "collectives of a step, bytes that a device sends"]
-    for one in found.traffic:
-        name = f"{one.kind} over {' and '.join(one.axes) or 'parts of axes'}"
-        told.append(
-            f"  {name:<34}{one.wire_bytes / gb:8.2f} GB, {one.times:,} times, "
-            f"{1e3 * one.seconds:.1f} ms"
-        )
-    told.append("")
-    if found.total_steps is None:
-        return [*told, "the whole run: its total is in epochs, so give --examples N"]
-    return [
-        *told,
-        f"the whole run: {found.total_steps:,} steps, {found.hours:,.1f} hours, "
-        f"{found.chip_hours:,.0f} chip-hours at least",
-    ]

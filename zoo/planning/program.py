@@ -21,8 +21,9 @@ _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 # They move nothing by themselves, or what they move is counted where it is used.
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "call"}
-_FREE |= {"after-all", "iota", "conditional"}
+_FREE |= {"after-all", "iota", "conditional", "send", "recv"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+PHASES = ("forward", "recomputed", "backward", "update")
 
 
 @dataclass
@@ -48,6 +49,17 @@ class Instruction:
         """A number of the backend's configuration, such as `estimated_cycles`; 0 without it."""
         found = re.search(rf'"?{name}"?:"(\d+)"', self.rest)
         return int(found[1]) if found else 0
+
+    @property
+    def phase(self) -> str:
+        """The one of PHASES that it belongs to, by the name that JAX's tracing gave it."""
+        found = re.search(r'op_name="([^"]*)"', self.rest)
+        name = found[1] if found else ""
+        if "rematted_computation" in name:
+            return "recomputed"
+        if "transpose(" in name:
+            return "backward"
+        return "forward" if "jvp(" in name else "update"
 
     @property
     def is_kernel(self) -> bool:
@@ -128,6 +140,7 @@ class Collective:
     groups: tuple[tuple[int, ...], ...]  # devices that talk to each other, by place in the mesh
     sent: int  # bytes of its operands on one device
     times: int  # that a step runs it
+    between_slices: bool = False  # over the data centre's network; `groups` then counts slices
 
     @property
     def wire_bytes(self) -> float:
@@ -194,6 +207,17 @@ def axes_of(
     return ()
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One instruction of the program, a fusion as a whole; of all the times that a step runs it."""
+
+    phase: str  # of PHASES
+    kind: str  # products, kernel or other
+    flops: int
+    bytes: int
+    seconds: float  # modelled: FLOPs or bytes, whichever takes longer
+
+
 class Costs:
     """Bytes, FLOPs and modelled times of a program, loops multiplied by their length."""
 
@@ -204,6 +228,7 @@ class Costs:
         self.bytes = self.hbm_bytes = self.flops = 0
         self.roofline_s = self.cycles_s = 0.0
         self.collectives: list[Collective] = []
+        self.operations: list[Operation] = []
         for instruction, times in program.walk():
             self._add(instruction, times)
 
@@ -213,6 +238,11 @@ class Costs:
             if kind in COLLECTIVES:
                 sent = sum(shape_bytes(self.shapes.get(name, "")) for name in inner.operands)
                 self.collectives.append(Collective(kind, groups_of(inner.rest), sent, times))
+        if (between := _between_slices(instruction)) is not None:
+            kind, slices = between
+            sent = shape_bytes(self.shapes.get(instruction.operands[0], ""))
+            group = tuple(range(slices))
+            self.collectives.append(Collective(kind, (group,), sent, times, between_slices=True))
         if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
             return
         moved, flops = self.traffic(instruction, hbm_only=False), self.dot_flops(instruction)
@@ -221,6 +251,10 @@ class Costs:
         self.hbm_bytes += times * self.traffic(instruction, hbm_only=True)
         self.flops += times * flops
         self.roofline_s += times * seconds
+        kind = "kernel" if instruction.is_kernel else "products" if flops else "other"
+        self.operations.append(
+            Operation(instruction.phase, kind, times * flops, times * moved, times * seconds)
+        )
         cycles = instruction.number("estimated_cycles")
         if self.chip.clock:
             kernel = instruction.is_kernel
@@ -287,6 +321,21 @@ class Costs:
                     contracted *= kernel[i]
             total += 2 * math.prod(result) * contracted
         return total
+
+
+def _between_slices(instruction: Instruction) -> tuple[str, int] | None:
+    """The kind of a transfer between slices and how many take part; None where it is none.
+
+    XLA adds up within a slice first, so that what a device sends to another slice is its part.
+    """
+    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
+    if instruction.opcode != "send" or kind is None:
+        return None
+    target = re.search(r'_xla_megascale_target="\{([\d,:]+)\}', instruction.rest)
+    assert target, instruction.rest
+    ends = [_numbers(part.replace(":", ",")) for part in target[1].split(",")]
+    slices = sum(end[-1] - end[0] + 1 for end in ends)
+    return kind[1].lower().replace("_", "-"), slices
 
 
 def largest_batch(text: str, width: int, tokens: int) -> int:

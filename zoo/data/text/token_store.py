@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 import re
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from zoo.config import UserError
 from zoo.config.data import TextData
+from zoo.config.places import cache_dir
 from zoo.data.text.records import Records, open_records
 from zoo.data.text.tokenizers import Ids, Tokenizer
 
@@ -104,11 +104,6 @@ def open_tokens(
                 if not root.is_dir():
                     raise
     return TokenStore(root, sentences=sentences)
-
-
-def cache_dir() -> Path:
-    """Where what can be made again is kept: $ZOO_CACHE, else ~/.cache/zoo."""
-    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo").expanduser()
 
 
 def split_sentences(text: str) -> list[str]:
