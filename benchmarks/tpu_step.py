@@ -12,28 +12,19 @@ collectives are firm; times are the compiler's two models (see zoo/planning/prog
 
 import argparse
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
-from jax.experimental import topologies
-
 from zoo.config import parse_config
 from zoo.config.schema import Config
 from zoo.config.sizes import row_macs, row_tokens
 from zoo.config.vit import ViTConfig
-from zoo.planning.chips import CHIPS
 from zoo.planning.plan import compile_step
 from zoo.planning.program import Costs, largest_batch, parse
+from zoo.planning.topology import chip_of, describe
 
 
 @dataclass(frozen=True)
@@ -115,8 +106,7 @@ def make_config(row: Row) -> Config:
 
 def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     """Compiles one row and reads off its numbers."""
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    config, chip = make_config(row), CHIPS[topology.partition(":")[0]]
+    config, chip, devices = make_config(row), chip_of(topology), describe(topology)
     _, compiled, seconds = compile_step(config, devices)
     text = compiled.as_text()
     if hlo_dir:

@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.planning.plans import a_plan
+from zoo.config import load_config
 from zoo.config.sizes import num_params, row_macs
+from zoo.planning.plan import DoesNotFit, filled, total_steps
+from zoo.planning.search import Found
+from zoo.planning.topology import chip_of
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 TINY = {"width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2, "patch_size": 16}
@@ -41,6 +46,33 @@ def test_every_row_of_tpu_step_is_a_config(load):
     sizes |= {"BERT-large": 336_226_108, "decoder-1.1B": 1_104_218_112}
     for row in tpu_step.ROWS:
         assert num_params(tpu_step.make_config(row)) == sizes[row.size]
+
+
+def test_every_shipped_config_is_in_the_table_of_plans(load):
+    table = load("plan_table")
+    shipped = {path.stem for path in (SCRIPTS.parent / "configs").glob("*.py")}
+    assert {row.config.partition(":")[0] for row in table.ROWS} == shipped
+    for row in table.ROWS:
+        config = filled(load_config(row.config, row.overrides))  # else it names what is missing
+        assert total_steps(config, row.examples)
+        assert chip_of(row.topology)
+
+
+def test_a_row_of_the_table_of_plans_falls_back_on_a_search(load, monkeypatch):
+    table = load("plan_table")
+
+    def does_not_fit(config, topology, *, examples):
+        raise DoesNotFit(config, topology, chip_of(topology), 2**40)
+
+    monkeypatch.setattr(table, "plan", does_not_fit)
+    monkeypatch.setattr(table, "search", lambda *_, **__: Found((a_plan(),), (), 1))
+    row = table.ROWS[0]
+    cells = table.cells(row, table.planned(row))
+    assert len(cells) == len(table.HEAD)
+    assert cells[3] == a_plan().layout_text
+    monkeypatch.setattr(table, "search", lambda *_, **__: Found((), (), 1))
+    with pytest.raises(SystemExit, match="fits on no mesh of v5e:2x2"):
+        table.planned(row)
 
 
 @pytest.mark.parametrize("family", ["vit", "bert", "decoder", "transformer"])

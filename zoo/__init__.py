@@ -1,6 +1,7 @@
 """Zoo: a TPU-first model zoo in JAX and Flax.
 
-`zoo.load(path)` gives a trained model; `zoo.train(config, workdir)` trains one.
+`zoo.load(path)` gives a trained model; `zoo.train(config, workdir)` trains one;
+`zoo.plan(config, topology)` says what that takes on a TPU pod.
 """
 
 import importlib
@@ -9,8 +10,9 @@ _EXPORTS = {
     "load": "zoo.inference.loading",
     "train": "zoo.experiment.run",
     "load_config": "zoo.config",
+    "plan": "zoo.planning.plan",
 }
-__all__ = ["load", "load_config", "train"]
+__all__ = ["load", "load_config", "plan", "train"]
 
 
 def __getattr__(name: str):

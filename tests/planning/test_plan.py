@@ -4,10 +4,14 @@ import json
 
 import pytest
 
+from tests.planning.plans import a_plan
 from zoo.cli import main
-from zoo.config import UserError, load_config
+from zoo.config import UserError, load_config, parse_config
 from zoo.config.sizes import row_macs
-from zoo.planning.plan import chip_of, filled, lines, plan, total_steps
+from zoo.planning import plan as planning
+from zoo.planning.lines import plan_lines
+from zoo.planning.plan import DoesNotFit, filled, limit_of, plan, total_steps
+from zoo.planning.topology import chip_of
 
 OVERRIDES = {
     "model.num_classes": "10",
@@ -55,16 +59,195 @@ def test_a_run_in_epochs_needs_the_number_of_examples():
     assert total_steps(load_config("llama_1b"), None) == 250_000
 
 
+def test_slices_need_a_network_of_known_rate():
+    with pytest.raises(UserError, match="no published rate: plan one slice, or slices of v5e"):
+        plan(digits(), "v4:2x2x1", slices=2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--mesh", "16"], "write auto, or sizes such as data=4,fsdp=-1"),
+        (["--mesh", "daat=16"], "mesh.daat"),
+        (["--mesh", "auto", "--program", "evaluate"], "leave --program evaluate out"),
+        (["--html", "nowhere/plan.html"], "cannot write nowhere/plan.html"),
+        (["--json", "nowhere/plan.json"], "cannot write nowhere/plan.json"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flags, told, capsys):
+    assert main(["plan", "--config", "llama_1b", "--topology", "v5e:4x4", *flags]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """Counts what is compiled, in place of the compiler; the cache is empty."""
+    asked = []
+
+    def compile_(config, topology, chip, program):
+        asked.append((config, topology, program))
+        return a_plan(program=program, total_steps=None, hours=None, chip_hours=None)
+
+    monkeypatch.setattr(planning, "_compile", compile_)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    return asked
+
+
+class TestCache:
+    def test_the_same_plan_is_compiled_once(self, compiler):
+        first, second = (plan(digits(), "v5e:2x2") for _ in range(2))
+        assert first == second
+        assert len(compiler) == 1
+
+    def test_whatever_changes_the_program_compiles_anew(self, compiler, monkeypatch):
+        plan(digits(), "v5e:2x2")
+        plan(digits(), "v5e:4x4")
+        plan(digits(**{"model.remat": "full"}), "v5e:2x2")
+        plan(digits(), "v5e:2x2", program="evaluate")
+        plan(digits(), "v5e:2x2", slices=2)
+        monkeypatch.setattr(planning, "_own_code", lambda: "changed")
+        plan(digits(), "v5e:2x2")
+        assert len(compiler) == 6
+
+    def test_the_length_of_the_run_is_no_part_of_it(self, compiler):
+        short = plan(digits(total="10 steps"), "v5e:2x2")
+        assert short.hours == pytest.approx(10 * short.step_s / 3600)
+        assert plan(digits(), "v5e:2x2").hours is None
+        assert plan(digits(), "v5e:2x2", examples=1437).total_steps == 90 * 1437 // 128
+        assert len(compiler) == 2  # the config's total is one of its keys
+
+    def test_a_damaged_file_is_made_anew(self, compiler, tmp_path):
+        plan(digits(), "v5e:2x2")
+        (file,) = (tmp_path / "plans").iterdir()
+        file.write_text("{")
+        plan(digits(), "v5e:2x2")
+        assert len(compiler) == 2
+
+
+def test_the_command_writes_what_it_is_asked_for(compiler, tmp_path, capsys):
+    files = {flag: tmp_path / f"plan.{flag}" for flag in ("json", "html")}
+    flags = [f"--{flag}={file}" for flag, file in files.items()]
+    command = ["plan", "--config", "llama_1b", "--topology", "v5e:4x4", "--mesh", "data=4,fsdp=-1"]
+    assert main([*command, *flags]) == 0
+    assert capsys.readouterr().out.startswith("2 slices of v5e:4x4")
+    assert json.loads(files["json"].read_text())["fits"] is True
+    assert "<title>Plan of llama_1b" in files["html"].read_text()
+    mesh = compiler[0][0].mesh
+    assert (mesh.data, mesh.fsdp) == (4, -1)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["limit"] == "links"
+
+
+def test_the_limit_is_what_takes_longest():
+    chip, waits = chip_of("v5e:4x4"), {"links": 1.0, "network": 3.0}
+    assert limit_of(chip, 10**12, 2.0, waits) == "network"
+    assert limit_of(chip, 10**12, 2.0, {"links": 2.5, "network": 0.0}) == "links"
+    idle = {"links": 0.0, "network": 0.0}
+    assert limit_of(chip, int(1.5 * chip.flops), 2.0, idle) == "compute"
+    assert limit_of(chip, int(0.5 * chip.flops), 2.0, idle) == "memory"
+
+
 @pytest.fixture(scope="module")
-def compiled():
+def compiled(tmp_path_factory):
     pytest.importorskip("libtpu")
-    return plan(digits(), "v5e:2x2", examples=1437)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return plan(digits(), "v5e:2x2", examples=1437)
+
+
+# Without remat, dropout and kernels, so that every product is one of the closed formula's.
+PLAIN = {"width": 256, "depth": 4, "mlp_dim": 1024, "num_heads": 4, "dtype": "bfloat16"}
+PLAIN |= {"attention": "xla", "remat": "none"}
+WORDS = {"name": "text", "tokenizer": "none", "dir": "none", "length": 128, "batch_size": 64}
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
+DENSE = {
+    "vit": (
+        {"patch_size": 16, "num_classes": 1000, "image_size": 224},
+        {"name": "tfds:imagenet2012", "image_size": 224, "batch_size": 64},
+    ),
+    "bert": (
+        {"vocab_size": 4096, "head": "pretraining", **NO_DROPOUT},
+        {**WORDS, "kind": "masked_lm", "max_predictions": 20},
+    ),
+    "decoder": ({"vocab_size": 4096}, {**WORDS, "kind": "lm"}),
+    "transformer": (
+        {"vocab_size": 4096, **NO_DROPOUT},
+        {**WORDS, "kind": "seq2seq", "target_length": 128},
+    ),
+}
+
+
+def executed(family, *, scan):
+    """FLOPs of a device and step on four chips: those executed, and the closed formula's."""
+    model, data = DENSE[family]
+    config = parse_config(
+        {
+            "model": {"family": family, **PLAIN, **model, "scan": scan},
+            "data": data,
+            "optimizer": {"name": "adamw"},
+            "total": "1 steps",
+        }
+    )
+    found = plan(config, "v5e:2x2")
+    return found.executed_flops, found.model_flops
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("family", DENSE)
+def test_flops_are_those_of_the_closed_formula_scanned_or_not(family, monkeypatch, tmp_path):
+    """Within 3 %: a first layer has no gradient of its input, which the formula counts."""
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    scanned, expected = executed(family, scan=True)
+    unrolled, _ = executed(family, scan=False)
+    assert scanned == pytest.approx(expected, rel=0.03)
+    assert unrolled == pytest.approx(scanned, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_what_a_device_cannot_hold_is_said(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    config = load_config("llama_1b", {"data.batch_size": "256", "model.remat": "none"})
+    with pytest.raises(DoesNotFit, match=r"GiB are needed and v5e:2x2 has 16 a device") as caught:
+        plan(config, "v5e:2x2")
+    assert caught.value.needed > 16 * 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_slices_talk_over_the_network_and_within_over_links(monkeypatch, tmp_path):
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    found = plan(digits(**{"mesh.data": "1", "mesh.fsdp": "4"}), "v5e:2x2", slices=2)
+    assert (found.num_chips, found.mesh["slices"]) == (8, 2)
+    network = {one.kind for one in found.traffic if one.link == "network"}
+    assert network == {"all-reduce"}  # of gradients, each of them once
+    assert {one.axes for one in found.traffic if one.link == "network"} == {("slices",)}
+    sent = sum(one.wire_bytes for one in found.traffic if one.link == "network")
+    assert sent == pytest.approx(found.network_s * 3.125e9)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 class TestCompiled:
     """Of a small model, where libtpu is installed."""
+
+    def test_the_state_is_what_the_program_is_given(self, compiled, monkeypatch):
+        """By XLA: its arguments are the state and a batch, each padded to a tile at most."""
+        config = filled(digits())
+        from zoo.planning.topology import describe
+
+        runner, program, _ = planning.compile_step(config, describe("v5e:2x2"))
+        given = program.memory_analysis().argument_size_in_bytes
+        state = compiled.memory["parameters"] + compiled.memory["optimizer"]
+        batch = 128 * (8 * 8 + 3 * 4) / 4
+        assert given >= state + batch
+        assert given - state < 4 * batch + 0.2 * state
 
     def test_the_classes_of_memory_are_the_peak(self, compiled):
         assert sum(compiled.memory.values()) == compiled.peak_bytes
@@ -74,7 +257,8 @@ class TestCompiled:
         assert 2 <= compiled.memory["optimizer"] / compiled.memory["parameters"] < 2.1
 
     def test_the_mesh_is_laid_over_the_pod(self, compiled):
-        assert (compiled.num_chips, compiled.mesh) == (4, {"data": 2, "fsdp": 2, "tensor": 1})
+        sizes = {"slices": 1, "data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
+        assert (compiled.num_chips, compiled.mesh) == (4, sizes)
         # Parameters are gathered over the axis that splits them, gradients added up over both.
         largest = {one.kind: one.axes for one in reversed(compiled.traffic)}
         assert largest == {"all-gather": ("fsdp",), "all-reduce": ("data", "fsdp")}
@@ -88,8 +272,8 @@ class TestCompiled:
         assert compiled.hours == pytest.approx(compiled.total_steps * compiled.step_s / 3600)
 
     def test_it_is_told_to_people(self, compiled):
-        text = "\n".join(lines(compiled))
-        assert "4 chips, mesh data 2, fsdp 2, tensor 1" in text
+        text = "\n".join(plan_lines(compiled))
+        assert "4 chips, mesh slices 1, data 2, fsdp 2" in text
         assert "all-gather over fsdp" in text
 
     def test_the_command_prints_json(self, capsys):

@@ -84,3 +84,48 @@ def test_a_loop_counts_once_for_each_trip():
 def test_the_largest_activation_tells_the_local_batch():
     text = "%a = bf16[1,64,196,768]{3,2,1,0} add()\n%b = f32[128,768]{1,0} dot()"
     assert largest_batch(text, 768, 196) == 64
+
+
+SENT = (
+    "send(%x, %token), channel_id=4, is_host_transfer=true, frontend_attributes="
+    '{_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:7}",'
+    '_xla_megascale_transfer_type="ALL_REDUCE"}'
+)
+
+
+def test_what_goes_to_other_slices_is_counted_apart():
+    text = f"""
+ENTRY %main (x: bf16[1024,512]) -> bf16[1024,512] {{
+  %x = bf16[1024,512]{{1,0}} parameter(0)
+  %token = token[] after-all()
+  %send = (bf16[1024,512]{{1,0}}, u32[], token[]) {SENT}
+  ROOT %y = bf16[1024,512]{{1,0}} add(%x, %x)
+}}
+"""
+    (one,) = Costs(parse(text), CHIPS["v5e"]).collectives
+    assert (one.kind, one.groups, one.between_slices) == ("all-reduce", ((0, 1),), True)
+    assert one.wire_bytes == 1024 * 512 * 2  # of two slices each sends its sum once
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("jit(step)/jvp()/while/body/closed_call/dot_general", "forward"),
+        ("jit(step)/transpose(jvp())/while/body/closed_call/checkpoint/dot_general", "backward"),
+        (
+            "jit(step)/transpose(jvp())/while/body/checkpoint/rematted_computation/mul",
+            "recomputed",
+        ),
+        ("jit(step)/sqrt", "update"),
+    ],
+)
+def test_an_operation_belongs_to_a_phase(name, phase):
+    text = f"""
+ENTRY %main (x: f32[1024,512]) -> f32[1024,512] {{
+  %x = f32[1024,512]{{1,0}} parameter(0)
+  ROOT %y = f32[1024,512]{{1,0}} add(%x, %x), metadata={{op_name="{name}"}}
+}}
+"""
+    (one,) = Costs(parse(text), CHIPS["v5e"]).operations
+    assert (one.phase, one.kind, one.bytes) == (phase, "other", 3 * 1024 * 512 * 4)
+    assert one.seconds == one.bytes / CHIPS["v5e"].hbm_rate

@@ -1,6 +1,7 @@
 """`zoo plan`: a config's program compiled for a TPU pod that need not be there."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -179,10 +180,8 @@ def plan(
 def _place(config: Config, topology: str, program: str) -> Path:
     """The file of the cache that holds this plan, named by all that it depends on."""
     versions = [importlib.metadata.version(name) for name in ("jax", "flax", "optax")]
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # `describe` says so
         versions.append(importlib.metadata.version("libtpu"))
-    except importlib.metadata.PackageNotFoundError:
-        pass  # `describe` says so
     key = json.dumps([config_dict(config), topology, program, versions, _own_code()])
     return cache_dir() / "plans" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 

@@ -5,7 +5,8 @@ puts first. What the guess leaves out is the same for all layouts, or small.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from zoo.planning.plan import DoesNotFit, Plan, filled, plan, told
 from zoo.planning.topology import chip_of, describe
 
 TRIES = 4  # layouts that are compiled
+SAME_MESH = 2  # of these with the same mesh
 REMAT = ("none", "attention", "dots", "full")
 MICROBATCHES = (1, 2, 4, 8)
 MAX_TENSOR = 16  # more would leave too little of a layer on a device
@@ -76,30 +78,52 @@ def search(
     chip, slices = chip_of(topology), slices or config.mesh.slices
     config = filled(config)
     num_devices = len(describe(topology, slices))
-    ranked = sorted(
-        ((guess(one, chip, num_devices), one) for one in layouts(config, num_devices, slices)),
-        key=lambda pair: (pair[0].bytes > chip.hbm, pair[0].seconds),
-    )
-    if not ranked:
+    every = [(guess(one, chip, num_devices), one) for one in layouts(config, num_devices, slices)]
+    if not every:
         raise UserError(
             f"config.data.batch_size {config.data.batch_size} divides over no mesh of "
             f"{num_devices} devices: set it to a multiple of them"
         )
     plans: list[Plan] = []
     too_large: list[TooLarge] = []
-    considered = len(ranked)
-    while ranked and len(plans) + len(too_large) < (tries if plans else 2 * tries):
-        guessed, layout = ranked.pop(0)
+    tried: list[tuple[Guess, Config]] = []
+    wrong = 1.0  # how many times more than was guessed the compiler needed
+    while len(tried) < (tries if plans else 2 * tries):
+        promising = most_promising(every, chip.hbm / wrong, tried)
+        if promising is None:
+            break
+        tried.append(promising)
+        guessed, layout = promising
         say(told(layout))
         try:
             plans.append(plan(layout, topology, slices=slices, examples=examples))
         except DoesNotFit as error:
             too_large.append(TooLarge(told(layout), error.needed))
-            # What the guess got wrong here, it gets wrong alike for its neighbours.
-            wrong = max(1.0, error.needed / guessed.bytes)
-            ranked.sort(key=lambda pair: (pair[0].bytes * wrong > chip.hbm, pair[0].seconds))
+            wrong = max(wrong, error.needed / guessed.bytes)
     plans.sort(key=lambda one: one.step_s)
-    return Found(tuple(plans), tuple(too_large), considered)
+    return Found(tuple(plans), tuple(too_large), len(every))
+
+
+def most_promising(
+    every: Sequence[tuple[Guess, Config]], room: float, tried: Sequence[tuple[Guess, Config]]
+) -> tuple[Guess, Config] | None:
+    """The layout to compile next: of those that may fit in `room`, the one guessed fastest.
+
+    A mesh is tried twice at most, and with more microbatches only where fewer do not fit.
+    """
+    meshes = Counter(one.mesh for _, one in tried)
+    fitted = {(one.mesh, one.model.remat) for guessed, one in tried if guessed.bytes <= room}
+    left = [pair for pair in every if pair not in tried]
+    fits = [
+        (guessed, one)
+        for guessed, one in left
+        if guessed.bytes <= room
+        and meshes[one.mesh] < SAME_MESH
+        and (one.mesh, one.model.remat) not in fitted
+    ]
+    if fits:
+        return min(fits, key=lambda pair: (pair[0].seconds, pair[1].accumulate))
+    return min(left, key=lambda pair: pair[0].bytes, default=None)
 
 
 def layouts(config: Config, num_devices: int, slices: int) -> Iterator[Config]:
