@@ -22,7 +22,6 @@ from zoo.config import parse_config
 from zoo.config.schema import Config
 from zoo.config.sizes import row_macs, row_tokens
 from zoo.config.vit import ViTConfig
-from zoo.planning.plan import compile_step
 from zoo.planning.program import Costs, largest_batch, parse
 from zoo.planning.topology import chip_of, describe
 
@@ -107,7 +106,9 @@ def make_config(row: Row) -> Config:
 def measure(row: Row, topology: str, hlo_dir: Path | None) -> dict[str, Any]:
     """Compiles one row and reads off its numbers."""
     config, chip, devices = make_config(row), chip_of(topology), describe(topology)
-    _, compiled, seconds = compile_step(config, devices)
+    from zoo.planning.programs import compile_training  # imports jax, which reads its environment
+
+    compiled, _, _, seconds = compile_training(config, devices)
     text = compiled.as_text()
     if hlo_dir:
         hlo_dir.mkdir(parents=True, exist_ok=True)

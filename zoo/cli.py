@@ -170,8 +170,9 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--slices", type=positive, metavar="N", help="of that topology (1)")
     text = "auto searches mesh, remat and microbatches; or sizes, such as data=4,fsdp=-1"
     sub.add_argument("--mesh", metavar="MESH", help=text)
-    text = "one step of training (default), or of evaluation"
-    sub.add_argument("--program", choices=("train", "evaluate"), default="train", help=text)
+    text = "a step of training (default) or of evaluation, or of writing a token more"
+    choices = ("train", "evaluate", "decode")
+    sub.add_argument("--program", choices=choices, default="train", help=text)
     text = "of the training split, for a run whose total is in epochs"
     sub.add_argument("--examples", type=positive, metavar="N", help=text)
     text = "print JSON, or write it to FILE"
@@ -360,7 +361,7 @@ def run_plan(args: argparse.Namespace) -> int:
     """zoo plan."""
     auto = args.mesh == "auto"
     if auto and args.program != "train":
-        raise UserError("--mesh auto searches for training: leave --program evaluate out")
+        raise UserError(f"--mesh auto searches for training: leave --program {args.program} out")
     overrides = dict(args.overrides)
     for size in args.mesh.split(",") if args.mesh and not auto else ():
         axis, equals, value = size.partition("=")

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from tests.planning.plans import a_plan
@@ -11,7 +12,8 @@ from zoo.config.sizes import row_macs
 from zoo.planning import plan as planning
 from zoo.planning.lines import plan_lines
 from zoo.planning.plan import DoesNotFit, filled, limit_of, plan, total_steps
-from zoo.planning.topology import chip_of
+from zoo.planning.programs import compile_decoding, compile_training
+from zoo.planning.topology import chip_of, describe
 
 OVERRIDES = {
     "model.num_classes": "10",
@@ -209,6 +211,30 @@ def test_flops_are_those_of_the_closed_formula_scanned_or_not(family, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+def test_evaluation_and_decoding_are_planned_too(monkeypatch, tmp_path):
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    found = plan(digits(), "v5e:2x2", program="evaluate")
+    assert set(found.memory) == {"parameters", "activations and temporaries"}
+    assert {part.phase for part in found.parts} <= {"forward", "update"}  # nothing goes back
+    config = load_config("lm1b", {"data.eval_batch_size": "64", "data.length": "256"})
+    found = plan(config, "v5e:1x1", program="decode")
+    model = filled(config).model
+    cache = 2 * model.depth * 64 * 256 * model.num_kv_heads * model.head_size
+    assert found.memory["cache"] == cache * (2 if model.dtype == "bfloat16" else 4)
+    assert found.tokens_per_s == pytest.approx(64 / found.step_s)
+    assert found.executed_flops == pytest.approx(found.model_flops, rel=0.1)
+
+
+def test_decoding_is_for_decoders_on_one_device():
+    with pytest.raises(UserError, match="decoder-only"):
+        compile_decoding(filled(digits()), jax.devices()[:1])
+    with pytest.raises(UserError, match="works on one device"):
+        compile_decoding(filled(load_config("lm1b")), jax.devices()[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_what_a_device_cannot_hold_is_said(monkeypatch, tmp_path, capsys):
     pytest.importorskip("libtpu")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
@@ -239,11 +265,8 @@ class TestCompiled:
 
     def test_the_state_is_what_the_program_is_given(self, compiled, monkeypatch):
         """By XLA: its arguments are the state and a batch, each padded to a tile at most."""
-        config = filled(digits())
-        from zoo.planning.topology import describe
-
-        runner, program, _ = planning.compile_step(config, describe("v5e:2x2"))
-        given = program.memory_analysis().argument_size_in_bytes
+        made = compile_training(filled(digits()), describe("v5e:2x2"))
+        given = made.executable.memory_analysis().argument_size_in_bytes
         state = compiled.memory["parameters"] + compiled.memory["optimizer"]
         batch = 128 * (8 * 8 + 3 * 4) / 4
         assert given >= state + batch

@@ -275,3 +275,8 @@ def macs(cfg: DecoderConfig, length: int) -> int:
     block = T * D * (2 * q + 2 * kv) + 2 * T * T * q
     block += (3 if cfg.gated else 2) * T * D * cfg.mlp_dim
     return cfg.depth * block + T * D * cfg.vocab_size
+
+
+def token_macs(cfg: DecoderConfig, length: int) -> int:
+    """The same for one token more, the last of a row of `length` that is in the cache."""
+    return macs(cfg, 1) + cfg.depth * 2 * (length - 1) * cfg.num_heads * cfg.head_size

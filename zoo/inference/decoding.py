@@ -232,6 +232,29 @@ def _step(graphdef, eos, max_length, sampling, params, cache, rows: Rows):
 _advance = jax.jit(_step, static_argnums=(0, 1, 2, 3), donate_argnums=5)
 
 
+def step_shapes(
+    graphdef: nnx.GraphDef, params: Any, sharding: jax.sharding.Sharding, *, rows: int, length: int
+) -> tuple[Any, Rows]:
+    """The shapes of a cache of `length` tokens and of where its rows stand, placed."""
+
+    def place(tree):
+        one = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        return jax.tree.map(one, tree)
+
+    def start(params):
+        index = jnp.zeros(rows, jnp.int32)
+        keys = jax.random.split(jax.random.key(0), rows)
+        cache = nnx.merge(graphdef, params).init_cache(rows, length)
+        return cache, Rows(index, index, jnp.zeros(rows, bool), keys)
+
+    return place(jax.eval_shape(start, params))
+
+
+def lower_step(graphdef: nnx.GraphDef, params: Any, cache: Any, rows: Rows) -> Any:
+    """The program that writes a token more of each row, on shapes alone; it allocates nothing."""
+    return _advance.lower(graphdef, (0,), None, PLAIN, params, cache, rows)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=6)
 def _finish(graphdef, eos, max_length, sampling, max_tokens, params, cache, rows: Rows):
     """All new tokens [B, max_tokens], how many of each row count [B], and the cache.

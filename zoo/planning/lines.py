@@ -36,8 +36,9 @@ def plan_lines(found: Plan) -> list[str]:
         f"  {'of the model':<34}{found.model_flops / 1e12:8.2f} TFLOP{bound}",
         f"  {'moved':<34}{found.moved_bytes / GB:8.1f} GB, "
         f"{found.hbm_moved_bytes / GB:.1f} of them to HBM",
-        f"  {'examples':<34}{found.examples_per_s:8,.0f} a second",
     ]
+    if found.program != "decode":
+        told.append(f"  {'examples':<34}{found.examples_per_s:8,.0f} a second")
     if found.tokens_per_s is not None:
         told.append(f"  {'tokens':<34}{found.tokens_per_s:8,.0f} a second")
     if found.traffic:

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ import msgspec
 import zoo
 from zoo.config import UserError
 from zoo.config.data import ImageData, TextData
-from zoo.config.decoder import DecoderConfig, published_vocab_size
+from zoo.config.decoder import DecoderConfig, published_vocab_size, token_macs
 from zoo.config.duration import Clock, parse_duration
 from zoo.config.load import to_dict as config_dict
 from zoo.config.places import cache_dir
@@ -30,7 +29,7 @@ from zoo.config.vit import ViTConfig
 from zoo.planning.chips import CHIPS, Chip
 from zoo.planning.topology import chip_of, describe
 
-PROGRAMS = ("train", "evaluate")
+PROGRAMS = ("train", "evaluate", "decode")
 SHOWN = 60  # operations that a plan keeps, the longest
 
 
@@ -65,7 +64,8 @@ class Plan:
     are what their authors state.
 
     Attributes:
-      program: train or evaluate: one step on a whole batch.
+      program: train or evaluate: one step on a whole batch; decode: one token more of each row of
+        an evaluation batch, whose cache holds `config.data.length` tokens.
       layout: the keys of the config that say how it is laid out; `layout_text`: in words.
       memory: by class; the last is what the peak has besides the others.
       parts: all operations, by phase and kind.
@@ -147,7 +147,7 @@ def plan(
 
     Raises:
       UserError: an unknown topology, a mesh or a batch that does not fit it, a model whose sizes
-        only its data tells, or no libtpu.
+        only its data tells, no libtpu, or decoding that is not by a decoder on one chip.
       DoesNotFit: it takes more memory than a device has.
     """
     chip = chip_of(topology)
@@ -202,34 +202,29 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     # These import jax, which reads its environment once.
     import jax
 
-    from zoo.evaluation.evaluate import eval_batch_size
+    from zoo.planning import programs
     from zoo.planning.program import Costs, axes_of, parse
     from zoo.tasks.build import check_model
 
     check_model(config)
+    compile_it = {
+        "train": programs.compile_training,
+        "evaluate": programs.compile_evaluation,
+        "decode": programs.compile_decoding,
+    }[program]
     try:
-        runner, compiled, seconds = compile_step(config, devices, program)
+        made = compile_it(config, devices)
     except jax.errors.JaxRuntimeError as error:
         needed = re.search(r"\(([\d.]+)([KMGT])\) exceeds available HBM", str(error))
         if needed is None:
             raise
         size = float(needed[1]) * 2.0 ** (10 * ("KMGT".index(needed[2]) + 1))
         raise DoesNotFit(config, topology, chip, int(size)) from None
-    analysis, costs = compiled.memory_analysis(), Costs(parse(compiled.as_text()), chip)
-    peak = analysis.peak_memory_in_bytes
+    costs = Costs(parse(made.executable.as_text()), chip)
+    peak = made.executable.memory_analysis().peak_memory_in_bytes
+    memory = {**made.held, "activations and temporaries": peak - sum(made.held.values())}
 
-    def held(tree) -> int:
-        shard = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-        return sum(shard(x) for x in jax.tree.leaves(tree))
-
-    state = runner.abstract_state
-    memory = {"parameters": held(state.params)}
-    if program == "train":
-        memory["optimizer"] = held(state.opt_state)
-        memory |= {"averages": held(state.ema)} if config.ema_decay else {}
-    memory["activations and temporaries"] = peak - sum(memory.values())
-
-    sizes = dict(runner.mesh.shape)
+    sizes = dict(made.mesh.shape)
     sums: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0.0])
     for one in costs.collectives:
         permuted = one.kind == "collective-permute"
@@ -245,10 +240,13 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     )
     waits = {link: sum(one.seconds for one in traffic if one.link == link) for link in rates}
     step = max(costs.roofline_s, *waits.values())
-    train = program == "train"
-    batch = config.data.batch_size if train else eval_batch_size(config)
-    tokens = row_tokens(config)
-    model_flops = (6 if train else 2) * row_macs(config) * batch / len(devices)
+    data, tokens = config.data, row_tokens(config)
+    batch = data.batch_size if program == "train" else data.eval_batch_size or data.batch_size
+    macs = row_macs(config)
+    if program == "decode":
+        assert isinstance(config.model, DecoderConfig)
+        macs, tokens = token_macs(config.model, data.length), 1
+    model_flops = (6 if program == "train" else 2) * macs * batch / len(devices)
     operations = [Part(*dataclasses.astuple(one)) for one in costs.operations]
     return Plan(
         program=program,
@@ -277,7 +275,7 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
         mfu=model_flops / chip.flops / step,
         examples_per_s=batch / step,
         tokens_per_s=None if tokens is None else batch * tokens / step,
-        compile_s=seconds,
+        compile_s=made.seconds,
     )
 
 
@@ -304,31 +302,6 @@ def layout_of(config: Config) -> dict[str, Any]:
     """The keys that say how a config is laid out, as `--config.KEY=VALUE` takes them."""
     mesh = {f"mesh.{axis}": size for axis, size in msgspec.structs.asdict(config.mesh).items()}
     return {**mesh, "model.remat": config.model.remat, "accumulate": config.accumulate}
-
-
-def compile_step(config: Config, devices: Any, program: str = "train") -> tuple[Any, Any, float]:
-    """The runner of a config with nothing left open, a compiled program, and the CPU seconds."""
-    import optax
-
-    from zoo.sharding.mesh import make_mesh
-    from zoo.tasks.build import abstract_params
-    from zoo.training.optimizer import make_optimizer
-    from zoo.training.runner import make_runner
-
-    mesh = make_mesh(config.mesh, devices)
-    # The learning rate is a number that a step computes: its schedule changes nothing that counts.
-    schedule = optax.constant_schedule(config.optimizer.lr)
-    tx = make_optimizer(config.optimizer, abstract_params(config, mesh), schedule)
-    runner = make_runner(config, tx, mesh)
-    start = time.process_time()
-    if program == "train":
-        compiled = runner.lower().compile()
-    else:
-        from zoo.evaluation.evaluate import make_evaluator
-
-        evaluator = make_evaluator(config, mesh)
-        compiled = evaluator.lower(runner.abstract_state.eval_params).compile()
-    return runner, compiled, time.process_time() - start
 
 
 def filled(config: Config) -> Config:
