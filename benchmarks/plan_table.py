@@ -132,7 +132,11 @@ def main() -> None:
 
 INTRODUCTION = """# Plans of the shipped configs
 
-Made by `python benchmarks/plan_table.py > docs/plans.md`, on a machine without a TPU. Each config on a pod of about as many chips as the machine that its paper names; where that is no TPU, or none is named, a pod that one would take. Memory and collectives are XLA's account of the compiled step; times are a model and a lower bound, of the step alone: no input, no evaluation, nothing measured. A config's own mesh where it fits, else the best of `zoo plan --mesh auto`.
+Made by `python benchmarks/plan_table.py > docs/plans.md`, on a machine without a TPU. Each config
+on a pod of about as many chips as the machine that its paper names; where that is no TPU, or none
+is named, a pod that one would take. Memory is XLA's account of the compiled step; times are a
+model and a lower bound, of the step alone: no input, no evaluation, nothing measured. Each has its
+config's own mesh where that fits, else the best of `zoo plan --mesh auto`.
 """
 
 if __name__ == "__main__":

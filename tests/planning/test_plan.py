@@ -223,7 +223,9 @@ def test_evaluation_and_decoding_are_planned_too(monkeypatch, tmp_path):
     cache = 2 * model.depth * 64 * 256 * model.num_kv_heads * model.head_size
     assert found.memory["cache"] == cache * (2 if model.dtype == "bfloat16" else 4)
     assert found.tokens_per_s == pytest.approx(64 / found.step_s)
-    assert found.executed_flops == pytest.approx(found.model_flops, rel=0.1)
+    # A single query's attention is made of sums, which are no products to the TPU.
+    assert 0.7 * found.model_flops < found.executed_flops <= found.model_flops
+    assert found.limit == "memory"
 
 
 def test_decoding_is_for_decoders_on_one_device():

@@ -232,27 +232,35 @@ def _step(graphdef, eos, max_length, sampling, params, cache, rows: Rows):
 _advance = jax.jit(_step, static_argnums=(0, 1, 2, 3), donate_argnums=5)
 
 
-def step_shapes(
+def lower_step(
     graphdef: nnx.GraphDef, params: Any, sharding: jax.sharding.Sharding, *, rows: int, length: int
-) -> tuple[Any, Rows]:
-    """The shapes of a cache of `length` tokens and of where its rows stand, placed."""
+) -> Any:
+    """The program that writes a token more of each row, on shapes alone; it allocates nothing.
 
-    def place(tree):
-        one = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        return jax.tree.map(one, tree)
+    Args:
+      params: shapes and dtypes as `cast` leaves them, placed.
+      sharding: where the rest lies.
+      length: tokens of the cache.
+    """
 
-    def start(params):
+    forms = []
+
+    def start(params) -> list[Array]:
         index = jnp.zeros(rows, jnp.int32)
         keys = jax.random.split(jax.random.key(0), rows)
         cache = nnx.merge(graphdef, params).init_cache(rows, length)
-        return cache, Rows(index, index, jnp.zeros(rows, bool), keys)
+        leaves, form = jax.tree.flatten((cache, Rows(index, index, jnp.zeros(rows, bool), keys)))
+        forms.append(form)  # what it holds are arrays, never their shapes
+        return leaves
 
-    return place(jax.eval_shape(start, params))
+    def step(params, leaves):
+        return _step(graphdef, (0,), None, PLAIN, params, *jax.tree.unflatten(forms[0], leaves))
 
-
-def lower_step(graphdef: nnx.GraphDef, params: Any, cache: Any, rows: Rows) -> Any:
-    """The program that writes a token more of each row, on shapes alone; it allocates nothing."""
-    return _advance.lower(graphdef, (0,), None, PLAIN, params, cache, rows)
+    leaves = [
+        jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        for x in jax.eval_shape(start, params)
+    ]
+    return jax.jit(step, donate_argnums=1).lower(params, leaves)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=6)

@@ -238,7 +238,7 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
         Traffic(kind, axes, link, int(times), sent, sent / rates[link])
         for (kind, axes, link), (times, sent) in sorted(sums.items(), key=lambda item: -item[1][1])
     )
-    waits = {link: sum(one.seconds for one in traffic if one.link == link) for link in rates}
+    waits = {link: sum([one.seconds for one in traffic if one.link == link], 0.0) for link in rates}
     step = max(costs.roofline_s, *waits.values())
     data, tokens = config.data, row_tokens(config)
     batch = data.batch_size if program == "train" else data.eval_batch_size or data.batch_size

@@ -5,6 +5,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
@@ -14,7 +15,7 @@ from zoo.config import UserError
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
 from zoo.evaluation.evaluate import eval_batch_size, make_evaluator
-from zoo.inference.decoding import cast, lower_step, step_shapes
+from zoo.inference.decoding import cast, lower_step
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import abstract_model, abstract_params
 from zoo.training.optimizer import make_optimizer
@@ -74,9 +75,10 @@ def compile_decoding(config: Config, devices: Any) -> Compiled:
     params = jax.eval_shape(lambda params: cast(params, dtype), nnx.to_pure_dict(state))
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params)
     rows, length = eval_batch_size(config), config.data.length
-    cache, state = step_shapes(graphdef, params, here, rows=rows, length=length)
-    held = {"parameters": _bytes(params), "cache": _bytes(cache)}
-    lower = lambda: lower_step(graphdef, params, cache, state)
+    cfg = config.model
+    cache = 2 * cfg.depth * rows * length * cfg.num_kv_heads * cfg.head_size
+    held = {"parameters": _bytes(params), "cache": cache * jnp.dtype(dtype).itemsize}
+    lower = lambda: lower_step(graphdef, params, here, rows=rows, length=length)
     return _compile(lower, mesh, held)
 
 
