@@ -17,6 +17,9 @@ OVERRIDES = {
 }
 
 
+MESH = {"slices": 1, "data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
+
+
 def digits(**changes):
     return load_config("digits_vit", {**OVERRIDES, **changes})
 
@@ -74,7 +77,7 @@ class TestCompiled:
         assert 2 <= compiled.memory["optimizer"] / compiled.memory["parameters"] < 2.1
 
     def test_the_mesh_is_laid_over_the_pod(self, compiled):
-        assert (compiled.num_chips, compiled.mesh) == (4, {"data": 2, "fsdp": 2, "tensor": 1})
+        assert (compiled.num_chips, compiled.mesh) == (4, MESH)
         # Parameters are gathered over the axis that splits them, gradients added up over both.
         largest = {one.kind: one.axes for one in reversed(compiled.traffic)}
         assert largest == {"all-gather": ("fsdp",), "all-reduce": ("data", "fsdp")}
@@ -89,7 +92,7 @@ class TestCompiled:
 
     def test_it_is_told_to_people(self, compiled):
         text = "\n".join(lines(compiled))
-        assert "4 chips, mesh data 2, fsdp 2, tensor 1" in text
+        assert "4 chips, mesh data 2, fsdp 2;" in text
         assert "all-gather over fsdp" in text
 
     def test_the_command_prints_json(self, capsys):

@@ -16,6 +16,8 @@ from zoo.planning.program import Collective, Costs, axes_of, groups_of, largest_
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}, dims", [(0, 2), (1, 3)]),
         ("replica_groups=mesh['a'=2,'b'=2] {'b'}, dims", [(0, 1), (2, 3)]),
         ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [(0, 1, 2, 3)]),
+        ("groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}, x", [(0, 1), (2, 3)]),
+        ("groups=mesh['a'=2,'b'=2], device_ids=(0,3,2,1) {'b'}, x", [(0, 3), (2, 1)]),
         ("replica_groups=mesh['a'=8] {'a':(2)2}", [(0, 2), (1, 3), (4, 6), (5, 7)]),
         ("source_target_pairs={{0,1},{1,0}}", [(0, 1), (1, 0)]),
     ],

@@ -279,10 +279,10 @@ def to_dict(found: Plan) -> dict[str, Any]:
 def lines(found: Plan) -> list[str]:
     """For people."""
     gib, gb = 2**30, 1e9
-    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items())
+    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items() if size > 1)
     fits = "fits" if found.fits else "does NOT fit"
     told = [
-        f"{found.topology}: {found.num_chips} chips, mesh {mesh}; {found.num_params:,} parameters",
+        f"{found.topology}: {found.num_chips} chips, mesh {mesh or 'of one'}; {found.num_params:,} parameters",
         "",
         f"memory of a device: {fits}",
         f"  {'peak':<34}{found.peak_bytes / gib:8.2f} GiB of {found.hbm_bytes / gib:.0f}",

@@ -155,20 +155,29 @@ def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
         shape, sizes, order = (_numbers(part) for part in made.groups())
         laid = np.arange(math.prod(sizes)).reshape(sizes).transpose(order or None)
         return tuple(map(tuple, laid.reshape(shape).tolist()))
-    # mesh['a'=2,'b'=8] {'b'}: along axes of a mesh, or along a part of one, 'b':(before)size.
-    if mesh := re.search(r"groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
+    # mesh['a'=2,'b'=8] {'b'}: along axes of a mesh, or along a part of one, 'b':(before)size. Its
+    # devices may be in another order, device_ids=([sizes]T(order)) or (numbers).
+    if mesh := re.search(r"groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}", attributes):
         dimensions: list[tuple[int, bool]] = []
         for name, size in re.findall(r"'([^']+)'=(\d+)", mesh[1]):
-            part = re.search(rf"'{name}'(?::\((\d+)\)(\d+))?", mesh[2])
+            part = re.search(rf"'{name}'(?::\((\d+)\)(\d+))?", mesh[3])
             before, own = (part[1], part[2]) if part and part[2] else (1, size if part else 1)
             after = int(size) // (int(before) * int(own))
             dimensions += [(int(before), False), (int(own), True), (after, False)]
-        laid = np.arange(math.prod(size for size, _ in dimensions))
+        laid = _device_ids(mesh[2], math.prod(size for size, _ in dimensions))
         laid = laid.reshape([size for size, _ in dimensions])
         along = [i for i, (_, grouped) in enumerate(dimensions) if grouped]
         last = np.moveaxis(laid, along, range(-len(along), 0))
         return tuple(map(tuple, last.reshape(-1, math.prod(laid.shape[i] for i in along)).tolist()))
     return ((0,),)
+
+
+def _device_ids(text: str, count: int) -> np.ndarray:
+    if laid := re.search(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)", text):
+        ids = np.arange(count).reshape(_numbers(laid[1]))
+        return ids.transpose(_numbers(laid[2]) or None).reshape(-1)
+    listed = re.search(r"device_ids=\(([\d,]+)\)", text)
+    return np.array(_numbers(listed[1])) if listed else np.arange(count)
 
 
 def _numbers(text: str | None) -> list[int]:
