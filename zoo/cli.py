@@ -167,6 +167,8 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("plan", run_plan, "compile a config's step for a TPU pod: memory, time, links")
     config_flag(sub, required=True)
     sub.add_argument("--topology", required=True, help="such as v5e:4x4, v6e:16x16, v5p:4x4x4")
+    text = "so many of them, joined by their network: config.mesh.slices"
+    sub.add_argument("--slices", type=positive, metavar="N", help=text)
     text = "of the training split, for a run whose total is in epochs"
     sub.add_argument("--examples", type=positive, metavar="N", help=text)
     json_flag(sub)
@@ -352,6 +354,8 @@ def run_bench(args: argparse.Namespace) -> None:
 def run_plan(args: argparse.Namespace) -> None:
     """zoo plan."""
     config = load_config(args.config, args.overrides)
+    if args.slices:
+        config = config.replace(mesh=config.mesh.replace(slices=args.slices))
     from zoo.planning.plan import lines, plan, to_dict
 
     found = plan(config, args.topology, examples=args.examples)

@@ -7,6 +7,7 @@ import pytest
 from zoo.cli import main
 from zoo.config import UserError, load_config
 from zoo.config.sizes import row_macs
+from zoo.planning.chips import CHIPS
 from zoo.planning.plan import chip_of, filled, lines, plan, total_steps
 
 OVERRIDES = {
@@ -52,6 +53,14 @@ def test_what_the_config_knows_is_filled_in():
     assert filled(digits()).model.image_size == 8
 
 
+@pytest.mark.parametrize(
+    ("topology", "slices", "message"), [("v5e:2x2", "-1", "-1 takes"), ("v4:2x2x1", "2", "v4")]
+)
+def test_slices_that_cannot_be_planned_are_refused(topology, slices, message):
+    with pytest.raises(UserError, match=message):
+        plan(digits(**{"mesh.slices": slices, "mesh.fsdp": "1"}), topology)
+
+
 def test_a_run_in_epochs_needs_the_number_of_examples():
     assert total_steps(digits(), None) is None
     assert total_steps(digits(total="3 epochs"), 1280) == 3 * 1280 // digits().data.batch_size
@@ -94,6 +103,18 @@ class TestCompiled:
         text = "\n".join(lines(compiled))
         assert "4 chips, mesh data 2, fsdp 2;" in text
         assert "all-gather over fsdp" in text
+
+    def test_between_slices_go_the_gradients_alone(self):
+        pytest.importorskip("libtpu")
+        found = plan(digits(**{"mesh.slices": "2"}), "v5e:2x2")
+        assert (found.num_chips, found.mesh) == (8, {**MESH, "slices": 2})
+        (between,) = (one for one in found.traffic if "slices" in one.axes)
+        assert (between.kind, between.axes) == ("all-reduce", ("slices",))
+        # Of two slices each sends what it has of the sums, and fsdp and data have cut those.
+        gradients = 4 * found.num_params
+        assert gradients / 4 <= between.wire_bytes < 2 * gradients
+        assert between.seconds == between.wire_bytes / CHIPS["v5e"].dcn_rate
+        assert "2 slices of v5e:2x2: 8 chips, mesh slices 2, data 2, fsdp 2" in lines(found)[0]
 
     def test_the_command_prints_json(self, capsys):
         pytest.importorskip("libtpu")

@@ -19,6 +19,7 @@ from zoo.planning.program import Collective, Costs, axes_of, groups_of, largest_
         ("groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}, x", [(0, 1), (2, 3)]),
         ("groups=mesh['a'=2,'b'=2], device_ids=(0,3,2,1) {'b'}, x", [(0, 3), (2, 1)]),
         ("replica_groups=mesh['a'=8] {'a':(2)2}", [(0, 2), (1, 3), (4, 6), (5, 7)]),
+        ('_xla_megascale_target="{1,2}x{0:2}",_xla_megascale', [(0, 3), (1, 4), (2, 5)]),
         ("source_target_pairs={{0,1},{1,0}}", [(0, 1), (1, 0)]),
     ],
 )
@@ -58,6 +59,21 @@ def test_a_permutation_goes_along_the_axes_on_which_its_pairs_differ():
 def test_what_a_device_sends(kind, per_device):
     groups = ((0, 1),) if kind == "collective-permute" else ((0, 1, 2, 3),)
     assert Collective(kind, groups, sent=100, times=3).wire_bytes == 3 * per_device
+
+
+SEND = """
+ENTRY %main (a: f32[8,128]) -> token[] {
+  %a = f32[8,128]{1,0} parameter(0)
+  %s = (f32[8,128]{1,0}, u32[], token[]) send(%a, %after), channel_id=2, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %other = (f32[8,128]{1,0}, u32[], token[]) send(%a, %after), channel_id=3
+}
+"""
+
+
+def test_what_slices_send_each_other_is_a_collective():
+    (one,) = Costs(parse(SEND), CHIPS["v5e"]).collectives
+    assert (one.kind, one.groups, one.sent) == ("all-reduce", ((0, 2), (1, 3)), 4096)
 
 
 LOOP = """

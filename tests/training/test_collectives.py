@@ -9,7 +9,7 @@ import pytest
 from tests.families import FAMILIES, MASKED
 from tests.tiny import tiny_config
 from zoo.planning.plan import compile_step
-from zoo.planning.program import COLLECTIVES, axes_of, dims, groups_of, parse
+from zoo.planning.program import axes_of, dims, groups_of, parse
 
 MESHES = {
     "data": {"data": 8},
@@ -94,8 +94,8 @@ def collectives(runner, text, config):
     program, sizes = parse(text), dict(runner.mesh.shape)
     found, largest = set(), 0
     for instruction, _ in program.walk():
-        kind = instruction.opcode.removesuffix("-start")
-        if kind not in COLLECTIVES:
+        kind = instruction.collective
+        if kind is None:
             continue
         pairs = kind == "collective-permute"
         axes = axes_of(groups_of(instruction.rest), sizes, pairs=pairs)

@@ -101,7 +101,16 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
         only its data tells, or no libtpu.
     """
     chip = chip_of(topology)
-    devices = describe(topology)
+    slices = config.mesh.slices
+    if slices < 1:
+        raise UserError("config.mesh.slices -1 takes what is left: say how many, with --slices N")
+    if slices > 1 and chip.dcn_rate is None:
+        known = ", ".join(name for name, other in CHIPS.items() if other.dcn_rate)
+        raise UserError(
+            f"--topology {topology!r}: how fast its slices talk to each other is not published; "
+            f"plan one slice, or several of {known}"
+        )
+    devices = describe(topology, slices)
     # These import jax, which reads its environment once.
     import jax
 
@@ -130,9 +139,10 @@ def plan(config: Config, topology: str, *, examples: int | None = None) -> Plan:
         entry = sums[one.kind, axes_of(one.groups, sizes, pairs=permuted)]
         entry[0] += one.times
         entry[1] += one.wire_bytes
+    # A ring sends both ways at once; between slices is a network.
+    inside, between = 2 * chip.link_rate, chip.dcn_rate or math.inf
     traffic = tuple(
-        # A ring sends both ways at once.
-        Traffic(kind, axes, int(times), sent, sent / (2 * chip.link_rate))
+        Traffic(kind, axes, int(times), sent, sent / (between if "slices" in axes else inside))
         for (kind, axes), (times, sent) in sorted(sums.items(), key=lambda item: -item[1][1])
     )
     links = sum(one.seconds for one in traffic)
@@ -202,8 +212,8 @@ def chip_of(topology: str) -> Chip:
     return CHIPS[match[1]]
 
 
-def describe(topology: str) -> Any:
-    """The devices of a topology, as libtpu describes them.
+def describe(topology: str, slices: int = 1) -> Any:
+    """The devices of so many slices of a topology, as libtpu describes them.
 
     Raises:
       UserError: libtpu is missing, or knows no such pod.
@@ -215,7 +225,8 @@ def describe(topology: str) -> Any:
     if find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed: pip install '.[tpu]'")
     # On v4 a chip has two cores, which work as one device.
-    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+    options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
+    options |= {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
@@ -279,10 +290,13 @@ def to_dict(found: Plan) -> dict[str, Any]:
 def lines(found: Plan) -> list[str]:
     """For people."""
     gib, gb = 2**30, 1e9
-    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items() if size > 1)
+    axes = [f"{axis} {size}" for axis, size in found.mesh.items() if size > 1]
+    mesh = ", ".join(axes) or "of one"
+    slices = found.mesh["slices"]
+    pod = found.topology if slices == 1 else f"{slices} slices of {found.topology}"
     fits = "fits" if found.fits else "does NOT fit"
     told = [
-        f"{found.topology}: {found.num_chips} chips, mesh {mesh or 'of one'}; {found.num_params:,} parameters",
+        f"{pod}: {found.num_chips} chips, mesh {mesh}; {found.num_params:,} parameters",
         "",
         f"memory of a device: {fits}",
         f"  {'peak':<34}{found.peak_bytes / gib:8.2f} GiB of {found.hbm_bytes / gib:.0f}",

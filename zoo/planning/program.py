@@ -50,6 +50,18 @@ class Instruction:
         return int(found[1]) if found else 0
 
     @property
+    def collective(self) -> str | None:
+        """Which of COLLECTIVES it is, or starts; None if it is none.
+
+        What slices of TPUs send each other is handed to the host, which does the rest.
+        """
+        kind = self.opcode.removesuffix("-start")
+        if kind == "send":
+            between = re.search(r'_xla_megascale_transfer_type="(\w+)"', self.rest)
+            kind = between[1].lower().replace("_", "-") if between else kind
+        return kind if kind in COLLECTIVES else None
+
+    @property
     def is_kernel(self) -> bool:
         """Whether it is a Pallas kernel, which knows of itself what its author wrote down."""
         return 'custom_call_target="tpu_custom_call"' in self.rest
@@ -144,7 +156,7 @@ class Collective:
 
 
 def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices that an operation names in one of XLA's four ways."""
+    """The groups of devices that an operation names in one of XLA's five ways."""
     if listed := re.search(
         r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", attributes
     ):
@@ -169,6 +181,10 @@ def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
         along = [i for i, (_, grouped) in enumerate(dimensions) if grouped]
         last = np.moveaxis(laid, along, range(-len(along), 0))
         return tuple(map(tuple, last.reshape(-1, math.prod(laid.shape[i] for i in along)).tolist()))
+    # {1,2}x{0:3}: slices, and devices of each; a group has one device of every slice.
+    if between := re.search(r'megascale_target="\{([\d,]+)\}x\{0:(\d+)\}"', attributes):
+        laid = np.arange(len(_numbers(between[1])) * (int(between[2]) + 1))
+        return tuple(map(tuple, laid.reshape(-1, int(between[2]) + 1).T.tolist()))
     return ((0,),)
 
 
@@ -218,10 +234,10 @@ class Costs:
 
     def _add(self, instruction: Instruction, times: int) -> None:
         for inner in (instruction, *self.program.inside(instruction)):
-            kind = inner.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
+            if inner.collective:
                 sent = sum(shape_bytes(self.shapes.get(name, "")) for name in inner.operands)
-                self.collectives.append(Collective(kind, groups_of(inner.rest), sent, times))
+                made = Collective(inner.collective, groups_of(inner.rest), sent, times)
+                self.collectives.append(made)
         if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
             return
         moved, flops = self.traffic(instruction, hbm_only=False), self.dot_flops(instruction)
