@@ -89,6 +89,18 @@ def test_on_a_mesh_each_device_does_its_own_examples_and_heads(tensor):
     assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("options", [{"causal": True}, {"window": 100}, {}], ids=str)
+def test_on_a_mesh_each_device_does_its_own_queries(options):
+    arrays, segment = draw(heads=4, kv_heads=2), SEGMENT
+    expected = output_and_grads(plain, *arrays, segment, **options)
+    mesh = make_mesh(MeshConfig(data=1, sequence=2, tensor=2), jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        split = NamedSharding(mesh, P(None, "sequence", "tensor"))
+        actual = output_and_grads(interpreted, *jax.device_put(arrays, split), segment, **options)
+        assert actual[0].sharding.is_equivalent_to(split, 4)
+    assert_close(actual, expected)
+
+
 def test_a_decoder_gives_the_same_by_it(monkeypatch):
     cfg = small_config(num_heads=2, num_kv_heads=1, head_size=64, window=50, global_every=0)
     params, tokens = make_params(cfg), make_tokens(1, 128)
@@ -134,6 +146,8 @@ def test_which_decoders_take_it(monkeypatch, options, expected):
         ((64, 896, 896), False),
         ((64, 1025, 1025), False),
         ((64, 1024, 2048), False),
+        ((64, 1024, 1024, 8), True),
+        ((64, 1152, 1152, 2), False),  # a device's queries are no whole blocks
     ],
 )
 def test_where_it_fits(sizes, expected):

@@ -64,6 +64,8 @@ def test_a_run_in_epochs_needs_the_number_of_examples():
 def test_slices_need_a_network_of_known_rate():
     with pytest.raises(UserError, match="no published rate: plan one slice, or slices of v5e"):
         plan(digits(), "v4:2x2x1", slices=2)
+    with pytest.raises(UserError, match="say how many, with --slices N"):
+        plan(digits(**{"mesh.slices": "-1", "mesh.fsdp": "1"}), "v5e:2x2")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ class TestCompiled:
 
     def test_it_is_told_to_people(self, compiled):
         text = "\n".join(plan_lines(compiled))
-        assert "4 chips, mesh slices 1, data 2, fsdp 2" in text
+        assert "4 chips, mesh data 2, fsdp 2;" in text
         assert "all-gather over fsdp" in text
 
     def test_the_command_prints_json(self, capsys):

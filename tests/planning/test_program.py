@@ -16,7 +16,10 @@ from zoo.planning.program import Collective, Costs, axes_of, groups_of, largest_
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}, dims", [(0, 2), (1, 3)]),
         ("replica_groups=mesh['a'=2,'b'=2] {'b'}, dims", [(0, 1), (2, 3)]),
         ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [(0, 1, 2, 3)]),
+        ("groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}, x", [(0, 1), (2, 3)]),
+        ("groups=mesh['a'=2,'b'=2], device_ids=(0,3,2,1) {'b'}, x", [(0, 3), (2, 1)]),
         ("replica_groups=mesh['a'=8] {'a':(2)2}", [(0, 2), (1, 3), (4, 6), (5, 7)]),
+        ('_xla_megascale_target="{1,2}x{0:2}",_xla_megascale', [(0, 3), (1, 4), (2, 5)]),
         ("source_target_pairs={{0,1},{1,0}}", [(0, 1), (1, 0)]),
     ],
 )
@@ -58,6 +61,21 @@ def test_what_a_device_sends(kind, per_device):
     assert Collective(kind, groups, sent=100, times=3).wire_bytes == 3 * per_device
 
 
+SEND = """
+ENTRY %main (a: f32[8,128]) -> token[] {
+  %a = f32[8,128]{1,0} parameter(0)
+  %s = (f32[8,128]{1,0}, u32[], token[]) send(%a, %after), channel_id=2, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %other = (f32[8,128]{1,0}, u32[], token[]) send(%a, %after), channel_id=3
+}
+"""
+
+
+def test_what_slices_send_each_other_is_a_collective():
+    (one,) = Costs(parse(SEND), CHIPS["v5e"]).collectives
+    assert (one.kind, one.groups, one.sent) == ("all-reduce", ((0, 2), (1, 3)), 4096)
+
+
 LOOP = """
 %body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
   %x = f32[8,128]{1,0} get-tuple-element(%p), index=1
@@ -84,27 +102,6 @@ def test_a_loop_counts_once_for_each_trip():
 def test_the_largest_activation_tells_the_local_batch():
     text = "%a = bf16[1,64,196,768]{3,2,1,0} add()\n%b = f32[128,768]{1,0} dot()"
     assert largest_batch(text, 768, 196) == 64
-
-
-SENT = (
-    "send(%x, %token), channel_id=4, is_host_transfer=true, frontend_attributes="
-    '{_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:7}",'
-    '_xla_megascale_transfer_type="ALL_REDUCE"}'
-)
-
-
-def test_what_goes_to_other_slices_is_counted_apart():
-    text = f"""
-ENTRY %main (x: bf16[1024,512]) -> bf16[1024,512] {{
-  %x = bf16[1024,512]{{1,0}} parameter(0)
-  %token = token[] after-all()
-  %send = (bf16[1024,512]{{1,0}}, u32[], token[]) {SENT}
-  ROOT %y = bf16[1024,512]{{1,0}} add(%x, %x)
-}}
-"""
-    (one,) = Costs(parse(text), CHIPS["v5e"]).collectives
-    assert (one.kind, one.groups, one.between_slices) == ("all-reduce", ((0, 1),), True)
-    assert one.wire_bytes == 1024 * 512 * 2  # of two slices each sends its sum once
 
 
 @pytest.mark.parametrize(

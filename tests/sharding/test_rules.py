@@ -27,6 +27,7 @@ from zoo.sharding.rules import (
     batch_spec,
     constrain,
     gather,
+    num_shards,
     on_gpu,
     param_shardings,
     per_shard,
@@ -39,6 +40,7 @@ def mesh_of(kind=AxisType.Auto, **sizes):
 
 
 CUBE = mesh_of(data=2, fsdp=2, tensor=2)
+HYBRID = P(("slices", "data"), "sequence")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,8 @@ CUBE = mesh_of(data=2, fsdp=2, tensor=2)
         ((("heads", 4),), (8,), CUBE, P("tensor")),
         ((("heads", 4),), (12,), CUBE, P()),  # three heads do not go in two, though 12 does
         (("batch",), (8,), mesh_of(AxisType.Manual, data=8), P()),
+        (("batch", "tokens"), (8, 6), mesh_of(slices=2, data=4, sequence=2), HYBRID),
+        (("batch", "tokens"), (8, 197), mesh_of(data=4, sequence=2), P("data")),
     ],
 )
 def test_spec(axes, shape, mesh, expected):
@@ -80,6 +84,14 @@ def test_constrain_pins_the_sharding_in_a_mesh_only():
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
         y = jax.jit(lambda x: constrain(x, "batch", "mlp"))(x)
         assert y.sharding.spec == P(("data", "fsdp"), "tensor")
+
+
+def test_over_how_many_devices_a_dimension_is_split():
+    assert num_shards("batch", 8) == 1
+    with jax.set_mesh(make_mesh(MeshConfig(slices=2, data=2, sequence=2))):
+        assert [num_shards("batch", size) for size in (8, 2, 3)] == [4, 2, 1]
+        assert [num_shards("tokens", size) for size in (6, 7)] == [2, 1]
+        assert num_shards("mlp", 8) == num_shards(None, 8) == 1
 
 
 def test_constrain_leaves_manual_axes_alone():
@@ -153,7 +165,7 @@ def test_every_parameter_has_axes(changes):
         for _, param in nnx.to_flat_state(state)
         for axis in param.get_metadata()["axes"]
     }
-    assert used - {None} == set(RULES) - {"batch", "vocab"}  # no rule that nothing uses
+    assert used - {None} == set(RULES) - {"batch", "tokens", "vocab"}  # no rule that nothing uses
 
 
 def test_large_parameters_are_all_split():

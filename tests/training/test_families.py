@@ -29,6 +29,18 @@ def losses(config, batches, num_devices=8):
     return np.array(found)
 
 
+# The quick meshes have these axes too.
+PURE = {
+    "data": {},
+    "fsdp": {"data": 1, "fsdp": 8},
+    "tensor": {"data": 4, "tensor": 2},
+    "sequence": {"data": 2, "sequence": 4},
+    "two tokens": {"data": 4, "sequence": 2},
+    "slices": {"slices": 2, "data": 2, "fsdp": 2},
+    "long": {"data": 2, "fsdp": 2, "sequence": 2},
+    "wide": {"data": 2, "sequence": 2, "tensor": 2},
+}
+
 # Heads of one body, or data of one model: they differ in little, and compile for long.
 SLOW = ("text", "tags", "answers", "spans")
 PARAMS = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in FAMILIES]
@@ -45,10 +57,12 @@ def family(request):
 @pytest.mark.parametrize(
     "changes",
     [
-        # The cube has these axes too.
-        pytest.param({}, marks=pytest.mark.slow, id="data"),
-        pytest.param({"mesh": {"data": 1, "fsdp": 8}}, marks=pytest.mark.slow, id="fsdp"),
+        *(
+            pytest.param({"mesh": mesh}, marks=pytest.mark.slow, id=name)
+            for name, mesh in PURE.items()
+        ),
         pytest.param({"mesh": {"data": 2, "fsdp": 2, "tensor": 2}}, id="cube"),
+        pytest.param({"mesh": {"slices": 2, "sequence": 2, "tensor": 2}}, id="hybrid"),
         pytest.param({"mode": "pmap"}, id="pmap"),
         pytest.param({"accumulate": 2}, id="accumulate"),
     ],

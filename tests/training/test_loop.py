@@ -60,7 +60,7 @@ def test_cut_and_resumed_equals_uncut_bit_for_bit(uncut, tmp_path, cuts, monkeyp
 
 def test_a_run_resumes_on_another_mesh_with_the_same_examples(uncut, tmp_path):
     train(tiny_config(**AUGMENTED), tmp_path, stop_at=4)
-    train(tiny_config(**AUGMENTED, mesh={"data": 2, "fsdp": 4}), tmp_path)
+    train(tiny_config(**AUGMENTED, mesh={"slices": 2, "data": 1, "fsdp": 4}), tmp_path)
     ours, theirs = logged(tmp_path), logged(uncut[0])
     np.testing.assert_allclose([*ours.values()], [*theirs.values()], rtol=1e-4)
 

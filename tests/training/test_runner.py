@@ -7,8 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from tests.families import FAMILIES
 from tests.tiny import tiny_batch, tiny_config
 from zoo.config import UserError
+from zoo.evaluation.evaluate import make_evaluator
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import abstract_params
 from zoo.training.optimizer import make_optimizer
@@ -57,10 +59,40 @@ def test_any_number_of_devices_gives_the_same_losses(reference, num_devices, mod
     )
 
 
-@pytest.mark.parametrize("mesh", [{"data": 1, "fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        {"data": 1, "fsdp": 8},
+        {"data": 2, "fsdp": 2, "tensor": 2},
+        {"slices": 2, "data": 2, "fsdp": 2},
+    ],
+)
 def test_any_mesh_gives_the_same_losses(reference, mesh):
     found, _ = losses(tiny_config(**RANDOM, mesh=mesh))
     np.testing.assert_allclose(found, reference[0], rtol=TOLERANCE)
+
+
+# Four patches; with cls and three registers before them, eight tokens.
+SPLIT = {"gap": {"pool": "gap"}, "map": {"pool": "map"}, "cls": {"num_registers": 3}}
+
+
+@pytest.mark.parametrize("pool", SPLIT)
+def test_an_images_tokens_may_be_split(pool):
+    sections = {**RANDOM, "model": {**RANDOM["model"], **SPLIT[pool]}}
+    expected, _ = losses(tiny_config(**sections), num_devices=1)
+    mesh = {"data": 2, "fsdp": 1, "sequence": 2, "tensor": 2}
+    found, _ = losses(tiny_config(**sections, mesh=mesh))
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+def test_tokens_that_do_not_divide_are_named_with_a_near_number_that_does():
+    config = tiny_config(mesh={"data": 2, "sequence": 4})
+    expected = r"sequence 4 does not divide an image's 1 \+ 4 tokens: .* multiple of 4, such as 4"
+    with pytest.raises(UserError, match=expected):
+        make_runner(config, optax.sgd(0.1), make_mesh(config.mesh))
+    config = FAMILIES["decoder"].config(data={"length": 511}, mesh={"sequence": 2})
+    with pytest.raises(UserError, match=r"does not divide config.data.length 511: .* such as 512"):
+        make_evaluator(config)
 
 
 @pytest.mark.parametrize(("mode", "num_devices"), [("jit", 1), ("jit", 4), ("pmap", 2)])

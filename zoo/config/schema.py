@@ -54,9 +54,11 @@ class OptimizerConfig(Section, frozen=True):
 class MeshConfig(Section, frozen=True):
     """Devices along each mesh axis; one may be -1, which takes what is left."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    slices: int = 1  # copies of the rest, joined by the slow network between TPU slices
+    data: int = -1  # examples
+    fsdp: int = 1  # examples, and each parameter along the model's width
+    sequence: int = 1  # the tokens of an example; it must divide them
+    tensor: int = 1  # heads, the MLP's hidden width, the vocabulary
 
 
 class Config(Section, frozen=True):

@@ -46,6 +46,20 @@ def row_tokens(config: Config) -> int | None:
     return data.length + target_tokens(data) if isinstance(data, TextData) else None
 
 
+def model_tokens(config: Config) -> dict[str, int]:
+    """How long the sequences inside the model are, by what a message calls them."""
+    model, data = config.model, config.data
+    if isinstance(model, ViTConfig):
+        rows, cols = model.patches
+        prefix, patches = model.num_prefix, rows * cols
+        told = f"{prefix} + {patches}" if prefix else str(patches)
+        return {f"an image's {told} tokens": prefix + patches}
+    assert isinstance(data, TextData)
+    target = target_tokens(data)
+    lengths = {f"config.data.length {data.length}": data.length}
+    return lengths | ({f"a target's {target} tokens": target} if target else {})
+
+
 def target_tokens(data: TextData) -> int:
     """Tokens of a row's output, 0 where it has none.
 

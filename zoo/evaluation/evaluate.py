@@ -14,10 +14,11 @@ from jaxtyping import Array
 from zoo.config import UserError
 from zoo.config.data import DataConfig
 from zoo.config.schema import Config
+from zoo.config.sizes import model_tokens
 from zoo.data.rows import open_rows
 from zoo.data.shapes import batch_shapes
 from zoo.data.stream import eval_batches
-from zoo.sharding.batches import check_divides, put_batch
+from zoo.sharding.batches import check_divides, check_tokens, put_batch
 from zoo.sharding.mesh import make_mesh
 from zoo.sharding.rules import batch_spec
 from zoo.tasks.base import Batch, Task
@@ -65,10 +66,11 @@ def make_evaluator(
       task: default: that of the config's kind of data.
 
     Raises:
-      UserError: the evaluation batch does not divide over the devices.
+      UserError: the evaluation batch or its tokens do not divide over the devices.
     """
     mesh = mesh or make_mesh(config.mesh)
     check_divides("eval_batch_size", eval_batch_size(config), mesh)
+    check_tokens(model_tokens(config), mesh)
     task = task or make_task(config)
     graphdef, _ = abstract_model(config)
 

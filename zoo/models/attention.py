@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from zoo.models import fused_attention as fused
 from zoo.models import splash
-from zoo.sharding.rules import on_gpu, on_tpu, per_shard
+from zoo.sharding.rules import num_shards, on_gpu, on_tpu, per_shard
 
 # What `jax.checkpoint` knows the output by. Splash names it before it leaves the kernel, for the
 # kernel's backward pass wants it in that form: else it would be stored twice, or computed twice.
@@ -110,19 +110,23 @@ def choose_kernel(
     mask: Mask | None = None,
     scale: float | None = None,
 ) -> str:
-    """What computes a call without bias and dropout: fused, splash, cudnn, or xla for no kernel."""
+    """What computes a call without bias and dropout: fused, splash, cudnn, or xla for no kernel.
+
+    Where devices share the queries of an example, splash alone knows which ones it has.
+    """
     (T, N, H), S = q.shape[1:], k.shape[1]
     mask = mask or Mask()
     if mask.q_index is not None:
         return "xla"  # rows of a cache stand at different places, which no kernel is told
+    shards = num_shards("tokens", T)
     if on_tpu():
         if not isinstance(mask.window, int | None):
             return "xla"
-        if scale is None and q.shape == k.shape and fused.fits(H, N, T):
-            return "fused"
-        if splash.fits(H, T, S):
+        if splash.fits(H, T, S, shards):
             return "splash"
-    elif on_gpu() and _fits_cudnn(q, k, mask):
+        if shards == 1 and scale is None and q.shape == k.shape and fused.fits(H, N, T):
+            return "fused"
+    elif on_gpu() and shards == 1 and _fits_cudnn(q, k, mask):
         return "cudnn"
     return "xla"
 
@@ -221,8 +225,11 @@ def attend_splash(
         interpret=interpret,
     )
     q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
-    segments = [x for x in (mask.q_segment, mask.kv_segment) if x is not None]
-    return _per_shard(kernel, q, k, v, *segments)
+    part = jnp.arange(num_shards("tokens", q.shape[1]), dtype=jnp.int32)
+    rest = [(part, ("tokens",)), (mask.q_segment, ("batch", "tokens"))]
+    rest += [(mask.kv_segment, ("batch", None))]
+    rest = [(x, axes) for x, axes in rest if x is not None]
+    return _per_shard(kernel, q, k, v, *rest, tokens="tokens")
 
 
 def attend_cudnn(
@@ -236,9 +243,9 @@ def attend_cudnn(
 ) -> Float[Array, "B T N H"]:
     """As `attend`, by cuDNN's kernel on a GPU."""
     mask = mask or Mask()
-    dense, window = [], None
+    rest, window = [], None
     if _needs_array(mask):
-        dense = [mask.dense(q.shape[1], k.shape[1])]
+        rest = [(mask.dense(q.shape[1], k.shape[1]), ("batch", None, None, None))]
     elif mask.window is not None:
         window = (mask.window - 1, 0)  # how many before and after the query's own
 
@@ -255,16 +262,20 @@ def attend_cudnn(
             implementation=implementation,
         )
 
-    return _per_shard(kernel, q, k, v, *dense)
+    return _per_shard(kernel, q, k, v, *rest)
 
 
-def _per_shard(kernel, q, k, v, *rest):
-    """Calls a kernel on each device's own examples and heads; `rest`: more arrays [B, ...].
+def _per_shard(kernel, q, k, v, *rest, tokens=None):
+    """Calls a kernel on each device's own examples and heads.
 
     Queries are split between whole groups, along with the head of keys and values that they share.
     Where the mesh does not divide those, a device does all heads.
+
+    Args:
+      rest: more arrays, each with its logical axes.
+      tokens: the queries' axis, for a kernel that knows what to do with some of them.
     """
     heads = ("batch", None, "heads", None)
-    groups = ("batch", None, ("heads", q.shape[2] // k.shape[2]), None)
-    others = [("batch",) + (None,) * (x.ndim - 1) for x in rest]
-    return per_shard(kernel, [q, k, v, *rest], [groups, heads, heads, *others])
+    groups = ("batch", tokens, ("heads", q.shape[2] // k.shape[2]), None)
+    arrays, axes = zip((q, groups), (k, heads), (v, heads), *rest, strict=True)
+    return per_shard(kernel, arrays, axes)

@@ -51,12 +51,12 @@ class Block(nnx.Module):
         keys: Key[Array, " B"] | None = None,
     ) -> Float[Array, "B T D"]:
         """What follows each of the two branches is dropout, then the sum, then the norm."""
-        x = constrain(x, "batch", None, None)
+        x = constrain(x, "batch", "tokens", None)
         y, _ = self.attn(x, mask=mask, keys=fold_in(keys, 0), rate=self.attention_dropout)
         x = self.attn_norm(x + dropout(y, fold_in(keys, 1), self.dropout))
-        x = constrain(x, "batch", None, None)
+        x = constrain(x, "batch", "tokens", None)
         x = self.mlp_norm(x + dropout(self.mlp(x), fold_in(keys, 2), self.dropout))
-        return constrain(x, "batch", None, None)
+        return constrain(x, "batch", "tokens", None)
 
 
 class MaskedHead(nnx.Module):
@@ -164,7 +164,7 @@ class Bert(nnx.Module):
             for i in range(1, self.cfg.num_types if type is not None else 1):
                 own = jnp.where((type == i)[..., None], types[i], own)
             x = x + own
-        return self.embed_norm(constrain(x, "batch", None, None))
+        return self.embed_norm(constrain(x, "batch", "tokens", None))
 
     def masked_hidden(
         self, hidden: Float[Array, "B T D"], masked_positions: Int[Array, "B M"] | None = None
@@ -173,7 +173,7 @@ class Bert(nnx.Module):
         assert self.masked_lm is not None, f"head {self.cfg.head!r} predicts no masked tokens"
         if masked_positions is not None:
             hidden = jnp.take_along_axis(hidden, masked_positions[..., None], 1)
-        return self.masked_lm(constrain(hidden, "batch", None, None))
+        return self.masked_lm(constrain(hidden, "batch", "tokens", None))
 
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """float32 scores of every token of the vocabulary, from `masked_hidden`."""

@@ -84,17 +84,17 @@ class Block(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """`remember`: puts these tokens' keys and values to those before, and returns them all."""
         rate, attention_rate, mlp_rate = self.rates
-        x = constrain(x, "batch", None, None)
+        x = constrain(x, "batch", "tokens", None)
         y = self.attn_norm(x)
         kv = None if remember is None else remember(self.attn.keys_values(y, rotation))
         y, _ = self.attn(
             y, kv=kv, mask=mask, rotation=rotation, keys=fold_in(keys, 0), rate=attention_rate
         )
         y = y if self.attn_post_norm is None else self.attn_post_norm(y)
-        x = constrain(x + dropout(y, fold_in(keys, 1), rate), "batch", None, None)
+        x = constrain(x + dropout(y, fold_in(keys, 1), rate), "batch", "tokens", None)
         y = self.mlp(self.mlp_norm(x), keys=fold_in(keys, 2), rate=mlp_rate)
         y = y if self.mlp_post_norm is None else self.mlp_post_norm(y)
-        return constrain(x + dropout(y, fold_in(keys, 3), rate), "batch", None, None)
+        return constrain(x + dropout(y, fold_in(keys, 3), rate), "batch", "tokens", None)
 
 
 class Decoder(nnx.Module):
@@ -155,7 +155,7 @@ class Decoder(nnx.Module):
     def logits(self, hidden: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
         """float32 scores of every token of the vocabulary."""
         scores = self.token_embed.attend(hidden) if self.head is None else self.head(hidden)
-        middle = (None,) * (scores.ndim - 2)
+        middle = ("tokens",) * (scores.ndim - 2)
         return constrain(scores.astype(jnp.float32), "batch", *middle, "vocab")
 
     def __call__(

@@ -210,15 +210,21 @@ class Attention(nnx.Module):
     def keys_values(
         self, context: Float[Array, "B S D"], rotation: Rotation | None = None
     ) -> KeysValues:
-        """Keys and values [B, S, K, H] of a context."""
+        """Keys and values [B, S, K, H] of a context, of all its tokens on every device.
+
+        Queries stay split by tokens. To gather keys and values once is less traffic than to pass
+        them around in a ring wherever there are fewer heads of them, and XLA can overlap it.
+        """
         k = self._heads(self.k(context), self.num_kv_heads)
         k = k if self.k_norm is None else self.k_norm(k)
         k = k if rotation is None else rotate(k, rotation)
-        return k, self._heads(self.v(context), self.num_kv_heads)
+        v = self._heads(self.v(context), self.num_kv_heads)
+        whole = lambda x: constrain(x, "batch", None, "heads", None)
+        return whole(k), whole(v)
 
     def _heads(self, x: Float[Array, "B T _"], num_heads: int) -> Float[Array, "B T _ H"]:
         x = x.reshape(*x.shape[:2], num_heads, -1)
-        return constrain(x, "batch", None, "heads", None)
+        return constrain(x, "batch", "tokens", "heads", None)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -260,11 +266,11 @@ class Mlp(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """`keys` and `rate`: dropout of the hidden units."""
         activate = ACTIVATIONS[self.activation]
-        hidden = constrain(self.up(x), "batch", None, "mlp")
+        hidden = constrain(self.up(x), "batch", "tokens", "mlp")
         if self.gate is None:
             hidden = activate(hidden)
         else:
-            hidden = activate(constrain(self.gate(x), "batch", None, "mlp")) * hidden
+            hidden = activate(constrain(self.gate(x), "batch", "tokens", "mlp")) * hidden
         return self.down(dropout(hidden, keys, rate))
 
 

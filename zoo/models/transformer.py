@@ -96,14 +96,14 @@ class Block(nnx.Module):
 
         def add(x, norm, function, purpose):
             y = dropout(function(norm(x) if self.pre else x), fold_in(keys, purpose), rate)
-            return constrain(x + y if self.pre else norm(x + y), "batch", None, None)
+            return constrain(x + y if self.pre else norm(x + y), "batch", "tokens", None)
 
         def attend(y):
             kv = None if remember is None else remember(self.attn.keys_values(y))
             drop = {"keys": fold_in(keys, 0), "rate": attention_rate}
             return self.attn(y, kv=kv, mask=mask, bias=bias, **drop)[0]
 
-        x = add(constrain(x, "batch", None, None), self.attn_norm, attend, 1)
+        x = add(constrain(x, "batch", "tokens", None), self.attn_norm, attend, 1)
         cross = self.cross_attn
         if cross is not None:
             drop = {"keys": fold_in(keys, 2), "rate": attention_rate}
@@ -193,7 +193,8 @@ class Stack(nnx.Module):
         num_keys = num_queries if own is None else own.k.shape[2]
         distance = jnp.arange(num_keys)[None, None] - query[:, :, None]
         bucket = relative_bucket(distance, both_ways=not self.decoder)
-        return jnp.moveaxis(jnp.take(self.relative[...], bucket, axis=0), -1, 1)
+        bias = jnp.moveaxis(jnp.take(self.relative[...], bucket, axis=0), -1, 1)
+        return constrain(bias, "batch", "heads", "tokens", None)
 
 
 class Transformer(nnx.Module):
@@ -269,7 +270,7 @@ class Transformer(nnx.Module):
             hidden = hidden * self.cfg.width**-0.5
         table = self.token_embed if self.target_embed is None else self.target_embed
         scores = table.attend(hidden) if self.head is None else self.head(hidden)
-        middle = (None,) * (scores.ndim - 2)
+        middle = ("tokens",) * (scores.ndim - 2)
         return constrain(scores.astype(jnp.float32), "batch", *middle, "vocab")
 
     def __call__(

@@ -89,7 +89,7 @@ class Block(nnx.Module):
             y = y if scale is None else y * lift(scale, 3, y.dtype)
             return drop_path(y, fold_in(keys, purpose + 1), drop_rate)
 
-        x = constrain(x, "batch", None, None)
+        x = constrain(x, "batch", "tokens", None)
         y, weights = self.attn(
             self.attn_norm(x),
             rotation=rotation,
@@ -97,9 +97,9 @@ class Block(nnx.Module):
             rate=self.attention_dropout,
             probabilities=probabilities,
         )
-        x = constrain(x + branch(y, self.attn_scale, 0), "batch", None, None)
+        x = constrain(x + branch(y, self.attn_scale, 0), "batch", "tokens", None)
         y = self.mlp(self.mlp_norm(x), keys=fold_in(keys, 2), rate=self.dropout)
-        x = constrain(x + branch(y, self.mlp_scale, 3), "batch", None, None)
+        x = constrain(x + branch(y, self.mlp_scale, 3), "batch", "tokens", None)
         return x, weights
 
 
@@ -201,7 +201,7 @@ class ViT(nnx.Module):
             raise ValueError(f"image {image.shape[1:3]} is smaller than a patch of {P} pixels")
         x = image[:, : rows * P, : cols * P].astype(self.cfg.dtype)
         x = x.reshape(B, rows, P, cols, P, C).transpose(0, 1, 3, 2, 4, 5)
-        x = constrain(x.reshape(B, rows * cols, P * P * C), "batch", None, None)
+        x = constrain(x.reshape(B, rows * cols, P * P * C), "batch", "tokens", None)
         return self.patch_embed(x), (rows, cols)
 
     def _add_tokens(

@@ -8,7 +8,7 @@ GIB, GB = 2**30, 1e9
 
 def plan_lines(found: Plan) -> list[str]:
     """All that is known of one layout."""
-    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items())
+    mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items() if size > 1) or "of one"
     fits = "fits" if found.fits else "does NOT fit"
     pod = found.topology if found.slices == 1 else f"{found.slices} slices of {found.topology}"
     bound = f", MFU {found.mfu:.0%} at most" if found.program == "train" else ""

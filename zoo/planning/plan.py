@@ -152,6 +152,8 @@ def plan(
     """
     chip = chip_of(topology)
     slices = slices or config.mesh.slices
+    if slices < 1:
+        raise UserError("config.mesh.slices -1 takes what is left: say how many, with --slices N")
     if slices > 1 and chip.network_rate is None:
         known = ", ".join(name for name, one in CHIPS.items() if one.network_rate)
         raise UserError(
@@ -228,8 +230,8 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     sums: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0.0])
     for one in costs.collectives:
         permuted = one.kind == "collective-permute"
-        axes = axes_of(one.groups, sizes, pairs=permuted) if not one.between_slices else ("slices",)
-        entry = sums[one.kind, axes, "network" if one.between_slices else "links"]
+        axes = axes_of(one.groups, sizes, pairs=permuted)
+        entry = sums[one.kind, axes, "network" if "slices" in axes else "links"]
         entry[0] += one.times
         entry[1] += one.wire_bytes
     # A ring sends both ways at once.
@@ -245,7 +247,7 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     macs = row_macs(config)
     if program == "decode":
         assert isinstance(config.model, DecoderConfig)
-        macs, tokens = token_macs(config.model, data.length), 1
+        macs, tokens = token_macs(config.model, tokens or 0), 1
     model_flops = (6 if program == "train" else 2) * macs * batch / len(devices)
     operations = [Part(*dataclasses.astuple(one)) for one in costs.operations]
     return Plan(

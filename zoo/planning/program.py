@@ -62,6 +62,18 @@ class Instruction:
         return "forward" if "jvp(" in name else "update"
 
     @property
+    def collective(self) -> str | None:
+        """Which of COLLECTIVES it is, or starts; None if it is none.
+
+        What slices of TPUs send each other is handed to the host, which does the rest.
+        """
+        kind = self.opcode.removesuffix("-start")
+        if kind == "send":
+            between = re.search(r'_xla_megascale_transfer_type="(\w+)"', self.rest)
+            kind = between[1].lower().replace("_", "-") if between else kind
+        return kind if kind in COLLECTIVES else None
+
+    @property
     def is_kernel(self) -> bool:
         """Whether it is a Pallas kernel, which knows of itself what its author wrote down."""
         return 'custom_call_target="tpu_custom_call"' in self.rest
@@ -140,7 +152,6 @@ class Collective:
     groups: tuple[tuple[int, ...], ...]  # devices that talk to each other, by place in the mesh
     sent: int  # bytes of its operands on one device
     times: int  # that a step runs it
-    between_slices: bool = False  # over the data centre's network; `groups` then counts slices
 
     @property
     def wire_bytes(self) -> float:
@@ -157,7 +168,7 @@ class Collective:
 
 
 def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices that an operation names in one of XLA's four ways."""
+    """The groups of devices that an operation names in one of XLA's five ways."""
     if listed := re.search(
         r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", attributes
     ):
@@ -168,20 +179,33 @@ def groups_of(attributes: str) -> tuple[tuple[int, ...], ...]:
         shape, sizes, order = (_numbers(part) for part in made.groups())
         laid = np.arange(math.prod(sizes)).reshape(sizes).transpose(order or None)
         return tuple(map(tuple, laid.reshape(shape).tolist()))
-    # mesh['a'=2,'b'=8] {'b'}: along axes of a mesh, or along a part of one, 'b':(before)size.
-    if mesh := re.search(r"groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
+    # mesh['a'=2,'b'=8] {'b'}: along axes of a mesh, or along a part of one, 'b':(before)size. Its
+    # devices may be in another order, device_ids=([sizes]T(order)) or (numbers).
+    if mesh := re.search(r"groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}", attributes):
         dimensions: list[tuple[int, bool]] = []
         for name, size in re.findall(r"'([^']+)'=(\d+)", mesh[1]):
-            part = re.search(rf"'{name}'(?::\((\d+)\)(\d+))?", mesh[2])
+            part = re.search(rf"'{name}'(?::\((\d+)\)(\d+))?", mesh[3])
             before, own = (part[1], part[2]) if part and part[2] else (1, size if part else 1)
             after = int(size) // (int(before) * int(own))
             dimensions += [(int(before), False), (int(own), True), (after, False)]
-        laid = np.arange(math.prod(size for size, _ in dimensions))
+        laid = _device_ids(mesh[2], math.prod(size for size, _ in dimensions))
         laid = laid.reshape([size for size, _ in dimensions])
         along = [i for i, (_, grouped) in enumerate(dimensions) if grouped]
         last = np.moveaxis(laid, along, range(-len(along), 0))
         return tuple(map(tuple, last.reshape(-1, math.prod(laid.shape[i] for i in along)).tolist()))
+    # {1,2}x{0:3}: slices, and devices of each; a group has one device of every slice.
+    if between := re.search(r'megascale_target="\{([\d,]+)\}x\{0:(\d+)\}"', attributes):
+        laid = np.arange(len(_numbers(between[1])) * (int(between[2]) + 1))
+        return tuple(map(tuple, laid.reshape(-1, int(between[2]) + 1).T.tolist()))
     return ((0,),)
+
+
+def _device_ids(text: str, count: int) -> np.ndarray:
+    if laid := re.search(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)", text):
+        ids = np.arange(count).reshape(_numbers(laid[1]))
+        return ids.transpose(_numbers(laid[2]) or None).reshape(-1)
+    listed = re.search(r"device_ids=\(([\d,]+)\)", text)
+    return np.array(_numbers(listed[1])) if listed else np.arange(count)
 
 
 def _numbers(text: str | None) -> list[int]:
@@ -234,15 +258,10 @@ class Costs:
 
     def _add(self, instruction: Instruction, times: int) -> None:
         for inner in (instruction, *self.program.inside(instruction)):
-            kind = inner.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
+            if inner.collective:
                 sent = sum(shape_bytes(self.shapes.get(name, "")) for name in inner.operands)
-                self.collectives.append(Collective(kind, groups_of(inner.rest), sent, times))
-        if (between := _between_slices(instruction)) is not None:
-            kind, slices = between
-            sent = shape_bytes(self.shapes.get(instruction.operands[0], ""))
-            group = tuple(range(slices))
-            self.collectives.append(Collective(kind, (group,), sent, times, between_slices=True))
+                made = Collective(inner.collective, groups_of(inner.rest), sent, times)
+                self.collectives.append(made)
         if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
             return
         moved, flops = self.traffic(instruction, hbm_only=False), self.dot_flops(instruction)
@@ -321,21 +340,6 @@ class Costs:
                     contracted *= kernel[i]
             total += 2 * math.prod(result) * contracted
         return total
-
-
-def _between_slices(instruction: Instruction) -> tuple[str, int] | None:
-    """The kind of a transfer between slices and how many take part; None where it is none.
-
-    XLA adds up within a slice first, so that what a device sends to another slice is its part.
-    """
-    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
-    if instruction.opcode != "send" or kind is None:
-        return None
-    target = re.search(r'_xla_megascale_target="\{([\d,:]+)\}', instruction.rest)
-    assert target, instruction.rest
-    ends = [_numbers(part.replace(":", ",")) for part in target[1].split(",")]
-    slices = sum(end[-1] - end[0] + 1 for end in ends)
-    return kind[1].lower().replace("_", "-"), slices
 
 
 def largest_batch(text: str, width: int, tokens: int) -> int:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from zoo.config import UserError
 from zoo.config.decoder import DecoderConfig
 from zoo.config.schema import Config
+from zoo.config.sizes import row_tokens
 from zoo.evaluation.evaluate import eval_batch_size, make_evaluator
 from zoo.inference.decoding import cast, lower_step
 from zoo.sharding.mesh import make_mesh
@@ -74,7 +75,7 @@ def compile_decoding(config: Config, devices: Any) -> Compiled:
     dtype = config.model.dtype
     params = jax.eval_shape(lambda params: cast(params, dtype), nnx.to_pure_dict(state))
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params)
-    rows, length = eval_batch_size(config), config.data.length
+    rows, length = eval_batch_size(config), row_tokens(config) or 0
     cfg = config.model
     cache = 2 * cfg.depth * rows * length * cfg.num_kv_heads * cfg.head_size
     held = {"parameters": _bytes(params), "cache": cache * jnp.dtype(dtype).itemsize}

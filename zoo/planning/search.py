@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zoo.config import UserError
-from zoo.config.data import TextData
 from zoo.config.schema import Config, MeshConfig
-from zoo.config.sizes import num_params, row_macs, target_tokens
-from zoo.config.vit import ViTConfig
+from zoo.config.sizes import model_tokens, num_params, row_macs
 from zoo.planning.chips import Chip
 from zoo.planning.plan import DoesNotFit, Plan, filled, plan, told
 from zoo.planning.topology import chip_of, describe
@@ -131,7 +129,7 @@ def layouts(config: Config, num_devices: int, slices: int) -> Iterator[Config]:
     model, batch = config.model, config.data.batch_size
     heads = math.gcd(model.num_heads, getattr(model, "num_kv_heads", 0))
     tensors = [n for n in _divisors(math.gcd(heads, model.mlp_dim)) if n <= MAX_TENSOR]
-    lengths = _lengths(config)
+    lengths = list(model_tokens(config).values())
     sequences = [n for n in _divisors(math.gcd(*lengths)) if min(lengths) // n >= MIN_TOKENS]
     per_slice = num_devices // slices
     for tensor in tensors:
@@ -162,7 +160,7 @@ def guess(config: Config, chip: Chip, num_devices: int) -> Guess:
     D, F = model.width, model.mlp_dim
     depth = model.depth + getattr(model, "decoder_depth", 0)
     rows = config.data.batch_size / (mesh.slices * mesh.data * mesh.fsdp)
-    tokens = rows * sum(_lengths(config)) / mesh.sequence  # of a device
+    tokens = rows * sum(model_tokens(config).values()) / mesh.sequence  # of a device
 
     # Numbers that a layer keeps of a token for its backward pass.
     kept = {"none": 8 * D + 2 * F, "attention": 7 * D + 2 * F, "dots": 5 * D + F, "full": 0}
@@ -192,16 +190,6 @@ def guess(config: Config, chip: Chip, num_devices: int) -> Guess:
     network = micro * 2 * share(mesh.slices) * split * 4 / mesh.data
     waits = (links / (2 * chip.link_rate), network / (chip.network_rate or math.inf))
     return Guess(peak, max(compute + moved / chip.hbm_rate, *waits))
-
-
-def _lengths(config: Config) -> list[int]:
-    """Tokens of a row, of each of the stacks that it goes through."""
-    if isinstance(config.model, ViTConfig):
-        rows, cols = config.model.patches
-        return [rows * cols + config.model.num_prefix]
-    assert isinstance(config.data, TextData)
-    target = target_tokens(config.data)
-    return [config.data.length, *([target] if target else [])]
 
 
 def _divisors(n: int) -> list[int]:

@@ -19,7 +19,9 @@ Axis = str | tuple[str, int] | None
 
 # logical axis -> the mesh axes that split it.
 RULES: dict[str, tuple[str, ...]] = {
-    "batch": ("data", "fsdp"),  # examples
+    "batch": ("slices", "data", "fsdp"),  # examples
+    # The tokens of an example, between attention and attention; see `Attention`.
+    "tokens": ("sequence",),
     "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
     "heads": ("tensor",),  # attention heads, or with a piece of one head's size, their width
     "mlp": ("tensor",),  # the MLP's hidden width
@@ -75,11 +77,12 @@ def batch_spec(mesh: Mesh | AbstractMesh) -> P:
     return P(axes) if axes else P()
 
 
-def batch_shards() -> int:
-    """Over how many devices the mesh in context splits a batch; 1 without one, or inside pmap."""
+def num_shards(axis: Axis, size: int) -> int:
+    """Over how many devices the mesh in context splits a dimension; 1 without one, or in pmap."""
     mesh = jax.sharding.get_abstract_mesh()
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    return math.prod(mesh.shape[a] for a in RULES["batch"] if kinds.get(a) == AxisType.Auto)
+    chosen = spec((axis,), (size,), mesh)
+    axes = jax.tree.leaves(tuple(chosen))
+    return math.prod(mesh.shape[name] for name in axes)
 
 
 def constrain(x: jax.Array, *axes: Axis) -> jax.Array:

@@ -5,7 +5,6 @@ tokens over a vocabulary of 128,256 are 67 GB in float32. Here a chunk's logits 
 forgotten, and made again in the backward pass.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from zoo.sharding.rules import batch_shards
+from zoo.sharding.rules import num_shards
 from zoo.tasks.base import Batch, Metrics, row_keys, shares
 
 # Numbers of a device's logits at a time, float32: half a gigabyte, of which a few copies may live.
@@ -63,17 +62,20 @@ def token_losses(
         return TokenLosses(loss, nll, jnp.argmax(x, -1) == target)
 
     B, T = target.shape
-    count = num_chunks(math.ceil(B / batch_shards()) * T * vocab_size, T, max_logits)
+    rows, tokens = B // num_shards("batch", B), T // num_shards("tokens", T)
+    count = num_chunks(rows * tokens * vocab_size, tokens, max_logits)
     if count == 1:
         return losses(hidden, target)
 
     def split(x):
-        return jnp.moveaxis(x.reshape(B, count, T // count, *x.shape[2:]), 1, 0)
+        # Tokens i, i + count, ... make chunk i: where devices split the sequence, each splits its
+        # own tokens.
+        return jnp.moveaxis(x.reshape(B, T // count, count, *x.shape[2:]), 2, 0)
 
     nothing = jax.checkpoint_policies.nothing_saveable
     body = jax.checkpoint(losses, prevent_cse=False, policy=nothing)
     _, parts = jax.lax.scan(lambda _, x: (None, body(*x)), None, (split(hidden), split(target)))
-    return TokenLosses(*(jnp.moveaxis(part, 0, 1).reshape(B, T) for part in parts))
+    return TokenLosses(*(jnp.moveaxis(part, 0, 2).reshape(B, T) for part in parts))
 
 
 def num_chunks(numbers: int, length: int, most: int) -> int:

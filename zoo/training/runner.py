@@ -15,8 +15,9 @@ from jaxtyping import Array
 
 from zoo.config import UserError
 from zoo.config.schema import Config
+from zoo.config.sizes import model_tokens
 from zoo.data.shapes import batch_shapes
-from zoo.sharding.batches import check_divides, put_batch
+from zoo.sharding.batches import check_divides, check_tokens, put_batch
 from zoo.sharding.rules import batch_spec
 from zoo.tasks.base import Batch
 from zoo.tasks.build import Params, abstract_model, abstract_params, init_params, make_task
@@ -50,9 +51,11 @@ def make_runner(config: Config, tx: optax.GradientTransformation, mesh: Mesh) ->
     """Places the step of a config on a mesh; nothing is compiled before the first call.
 
     Raises:
-      UserError: the batch does not divide over the devices, or pmap is asked what it cannot do.
+      UserError: the batch or its tokens do not divide over the devices, or pmap is asked what
+        it cannot do.
     """
     check_divides("batch_size", config.data.batch_size, mesh, config.accumulate)
+    check_tokens(model_tokens(config), mesh)
     task = make_task(config)
     graphdef, _ = abstract_model(config)
     replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, batch_spec(mesh))
@@ -118,8 +121,8 @@ def _pmap(mesh: Mesh, step: Callable, prepare: Callable) -> tuple[Callable, Call
     """
     if mesh.shape["data"] != mesh.size or jax.process_count() > 1:
         raise UserError(
-            "config.mode 'pmap' is plain data parallelism on one host: set config.mesh to "
-            "data=-1, fsdp=1, tensor=1, or config.mode to 'jit'"
+            "config.mode 'pmap' is plain data parallelism on one host: set config.mesh.data to "
+            "-1 and its other axes to 1, or config.mode to 'jit'"
         )
     devices = list(mesh.devices.flat)
     mapped = jax.pmap(
