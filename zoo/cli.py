@@ -14,6 +14,7 @@ from typing import Any
 from zoo.config import UserError, load_config
 from zoo.config.load import nearest
 
+# Besides these, 69: another host did not come, left or hangs.
 EXIT_DONE, EXIT_USER, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 75, 130
 # What a file system refuses, at whatever place: not our fault.
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -36,21 +37,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--config.KEY=VALUE changes a config: give one with --config FILE")
         args.overrides = overrides
         return args.run(args) or EXIT_DONE
-    except UserError as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        print("zoo: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except (UserError, KeyboardInterrupt, OSError) as error:
+        code = complain(error)
+        if code is None:
+            raise
+        return code
+
+
+def complain(error: BaseException) -> int | None:
+    """Says in a line what went wrong; returns the exit code, None where the fault is ours."""
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
+    if isinstance(error, UserError):
+        print(f"zoo: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        print("zoo: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if isinstance(error, OSError) and error.errno in REFUSALS:
         where = f"{error.filename}: " if error.filename else ""
         print(f"zoo: {where}{error.strerror}", file=sys.stderr)
         return EXIT_USER
+    return None
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -236,10 +245,14 @@ def run_list(args: argparse.Namespace) -> None:
 def run_train(args: argparse.Namespace) -> int:
     """zoo train."""
     config = load_config(args.config, args.overrides)
-    from zoo.experiment.run import run
+    from zoo.sharding.hosts import joined
 
-    outcome = run(config, Path(args.workdir), stop_at=args.steps)
-    print("\n".join(outcome.lines))
+    with joined(complain):
+        from zoo.experiment.run import run
+
+        outcome = run(config, Path(args.workdir), stop_at=args.steps)
+        for line in outcome.lines:
+            print(line, flush=True)
     return EXIT_STOPPED if outcome.stopped_by_signal else EXIT_DONE
 
 

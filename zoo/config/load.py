@@ -21,6 +21,8 @@ CONFIG_DIR = Path(__file__).parents[2] / "configs"
 class UserError(ValueError):
     """The input is at fault: the command line prints the message alone and exits with 2."""
 
+    exit_code = 2
+
 
 class ConfigError(UserError):
     """A config file, a key or a value does not fit."""

@@ -81,6 +81,9 @@ class Config(Section, frozen=True):
     log_every: str = "50 steps"
     eval_every: str = "1 epochs"
     save_every: str = "1 epochs"
+    # Without a step for so long, or ten times that where it compiles, evaluates or saves, a run is
+    # hanging: it ends, with the stack traces of all threads.
+    hang_minutes: Annotated[float, Meta(gt=0)] = 10.0
     keep_last: Count = 2  # checkpoints kept besides the best one
     best_metric: str | None = None  # such as "test/loss"; default: accuracy of the first split
     profile_at: int | None = None  # first step of a profiler window

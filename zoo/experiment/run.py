@@ -44,7 +44,8 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
         raise
     if result.stopped_by_signal:
         line = f"stopped by a signal after step {result.step}, saved; the same command goes on"
-        return Outcome((line,), result.metrics, None, True)
+        lines = (line,) if jax.process_index() == 0 else ()
+        return Outcome(lines, result.metrics, None, True)
     found = artifacts(result)  # on every host: they evaluate together
     metrics = result.metrics
     if found is not None and not metrics:  # the run had ended before

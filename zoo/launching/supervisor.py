@@ -1,4 +1,4 @@
-"""Runs a command as one process or several, the ranks: one that fails ends all, and all start again.
+"""Runs a command as one rank or several: one that fails ends all, and all start again.
 
     python -m zoo.launching.supervisor [--ranks N] [--restarts N] [--dry-run] -- COMMAND...
 
@@ -116,7 +116,6 @@ def run_ranks(
                     passed_on += 1
                 if time.monotonic() > deadline:
                     send(processes, codes, signal.SIGKILL)
-            copy_output(pipes, 0)
         finally:
             # Data workers may outlive the rank that they belong to.
             send(processes, {}, signal.SIGKILL)
@@ -178,22 +177,23 @@ def copy_output(pipes: selectors.BaseSelector, wait_s: float) -> None:
     for key, _ in pipes.select(wait_s):
         prefix, target, waiting = key.data
         source: Any = key.fileobj
-        chunk = source.read(65536)
-        if not chunk:  # the end; None would be "nothing now", which select rules out
+        chunk = source.read1(65536)
+        if not chunk:
             pipes.unregister(source)
-        waiting += chunk or b""
+            source.close()
+        waiting += chunk or (b"\n" if waiting else b"")  # the last line may not have an end
         *lines, rest = waiting.split(b"\n")
         waiting[:] = rest
         print_lines(prefix, target, lines)
 
 
 def flush_output(pipes: selectors.BaseSelector) -> None:
-    """Copies lines that were not ended, and closes the pipes."""
+    """Copies what ranks that have ended left in their pipes."""
+    deadline = time.monotonic() + 2  # a pipe has no end where somebody took it to another session
+    while pipes.get_map() and time.monotonic() < deadline:
+        copy_output(pipes, POLL_S)
     for key in list(pipes.get_map().values()):
-        prefix, target, waiting = key.data
         source: Any = key.fileobj
-        lines = (waiting + (source.read() or b"")).split(b"\n")
-        print_lines(prefix, target, lines if lines[-1] else lines[:-1])
         source.close()
 
 

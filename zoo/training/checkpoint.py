@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -26,6 +28,7 @@ from zoo.config import UserError
 from zoo.training.step import TrainState
 
 ARRAY_ITEMS = ("params", "ema", "optimizer")
+_PATIENCE_S = 10.0  # with other hosts, after an error
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -156,6 +159,18 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is None or jax.process_count() == 1:
+            self.close()
+            return
+        # The other hosts have a part in what is being saved; perhaps they will never have done it.
+        closing = threading.Thread(target=self.close, daemon=True)
+        closing.start()
+        closing.join(_PATIENCE_S)
+
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON part of a checkpoint."""
         with _damage_at(step):
@@ -171,10 +186,11 @@ class Checkpoints:
             try:
                 found[step] = self.meta(step)
             except DamagedCheckpoint as error:
-                print(
-                    f"zoo: the checkpoint of step {step} is damaged ({error}); passing it over",
-                    file=sys.stderr,
-                )
+                if jax.process_index() == 0:
+                    print(
+                        f"zoo: the checkpoint of step {step} is damaged ({error}); passing it over",
+                        file=sys.stderr,
+                    )
         return found
 
     def shapes(self, step: int) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
@@ -248,16 +264,18 @@ class Checkpoints:
         return self.directory.parent / "damaged_checkpoints"
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        print(
-            f"zoo: the checkpoint of step {step} is damaged ({error}); moved to {self._aside()}, "
-            "going back to the one before",
-            file=sys.stderr,
-        )
         if jax.process_index() == 0:
+            print(
+                f"zoo: the checkpoint of step {step} is damaged ({error}); moved to "
+                f"{self._aside()}, going back to the one before",
+                file=sys.stderr,
+            )
             target = self._aside() / str(step)
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             shutil.move(self.directory / str(step), target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("moved aside")
         self._manager.reload()
 
     @contextlib.contextmanager
@@ -316,10 +334,15 @@ def check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> N
 
 @contextlib.contextmanager
 def _damage_at(step: int) -> Iterator[None]:
-    """Whatever orbax and TensorStore raise at a broken file, as one exception."""
+    """Whatever orbax and TensorStore raise at a broken file, as one exception, on all hosts."""
+    damage = cause = None
     try:
         yield
     except Exception as error:
         logging.debug("checkpoint %d", step, exc_info=True)
         first = str(error).strip().split("\n")[0]
-        raise DamagedCheckpoint(f"{type(error).__name__}: {first[:200]}") from error
+        damage, cause = DamagedCheckpoint(f"{type(error).__name__}: {first[:200]}"), error
+    if jax.process_count() > 1 and multihost_utils.process_allgather(damage is not None).any():
+        damage = damage or DamagedCheckpoint("another host cannot read it")
+    if damage is not None:
+        raise damage from cause

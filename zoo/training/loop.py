@@ -27,8 +27,9 @@ from zoo.training.optimizer import make_optimizer
 from zoo.training.resolve import Run, resolve
 from zoo.training.runner import Runner, make_runner
 from zoo.training.schedules import make_schedule
-from zoo.training.signals import stop_signals
+from zoo.training.signals import stop_requests
 from zoo.training.step import TrainState
+from zoo.training.watchdog import watchdog
 from zoo.training.weights import params_from
 from zoo.training.workdir import check_tokenizer, check_workdir, store_tokenizer, write_config
 
@@ -141,9 +142,11 @@ def train(
     live = runner.enter(state)
     with contextlib.ExitStack() as stack:
         # Whatever happens, what was being saved is saved, and what was measured is written.
-        for resource in (checkpoints, writer, progress, batches):
+        alive = stack.enter_context(watchdog(config.hang_minutes))
+        stack.enter_context(checkpoints)
+        for resource in (writer, progress, batches):
             stack.enter_context(contextlib.closing(resource))
-        received = stack.enter_context(stop_signals())
+        asked_to_stop = stack.enter_context(stop_requests(start))
         profile = stack.enter_context(profiler(workdir, config))
         stopping = False
         while step < last and not stopping:
@@ -155,10 +158,12 @@ def train(
                 settle(0)
                 meter.start(step)
             settle(config.max_in_flight)
-            stopping = bool(received)
+            alive()
+            stopping = asked_to_stop(step)
             if not (stopping or evaluation.due(step) or save.due(step)):
                 continue
             settle(0)
+            alive(slow=True)
             with meter.paused():
                 state = runner.leave(live)
                 evaluated = None
@@ -167,11 +172,13 @@ def train(
                     eval_metrics = evaluated
                     if look is not None:
                         look(run, step, state.eval_params)
-                stopping = bool(received)  # perhaps during the evaluation
+                stopping = asked_to_stop(step)  # perhaps during the evaluation
                 if stopping or save.due(step):
                     checkpoints.save(state, meta=meta, metrics=evaluated)
                     saved = step
+            alive()
         settle(0)
+        alive(slow=True)
     return TrainResult(run, runner.leave(live), evaluator, eval_metrics, step, stopping)
 
 

@@ -119,7 +119,7 @@ class Meter:
         macs = row_macs(config)
         self._flops = 3 * 2 * macs
         self._row_tokens = row_tokens(config)
-        self._peak = peak_flops(jax.devices()[0]) * jax.device_count()
+        self._peak = peak_flops(jax.local_devices()[0]) * jax.device_count()
         self.formula = (
             f"MFU = examples/s x {self._flops:.4g} model FLOPs an example (3 x 2 x "
             f"{macs:.4g} MACs) / {self._peak:.4g} FLOP/s of {jax.device_count()} x "

@@ -160,7 +160,7 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     other = () if getattr(own, "head", None) == getattr(theirs, "head", None) else ("head/",)
     kept = {n: leaf for n, leaf in there.items() if not n.startswith(other)}
     anew = {n for n, leaf in here.items() if n not in kept or kept[n].shape != leaf.shape}
-    if anew:
+    if anew and jax.process_index() == 0:
         heads = ", ".join(sorted({name.split("/")[0] for name in anew}))
         print(f"zoo: {path} has no {heads} of this kind: it starts fresh", file=sys.stderr)
 

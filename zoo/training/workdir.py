@@ -16,8 +16,8 @@ from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 # Keys that say how a run is carried out, not what it computes: they may change on resuming.
 FREE_KEYS = (
     "total", "mesh", "mode", "accumulate", "max_in_flight", "log_every", "eval_every", "save_every",
-    "keep_last", "profile_at", "profile_steps", "data.dir", "data.tokenizer", "data.workers",
-    "data.threads",
+    "keep_last", "hang_minutes", "profile_at", "profile_steps", "data.dir", "data.tokenizer",
+    "data.workers", "data.threads",
     "data.prefetch", "data.eval_batch_size", "model.scan", "model.remat",
 )  # fmt: skip
 _FREE_PREFIXES = tuple(f"{key}." for key in FREE_KEYS)
