@@ -63,7 +63,13 @@ def test_the_command_runs_under_a_supervisor_with_its_variables(capsys):
     container = pod(manifest(capsys, *VARIANTS[1], "--restarts=5"))["containers"][0]
     head = ["python", "-m", "zoo.launching.supervisor", "--restarts", "5", "--"]
     assert container["command"] == [*head, *TRAIN]
-    assert container["env"] == [{"name": "A", "value": "1"}]
+    assert {"name": "A", "value": "1"} in container["env"]
+
+
+def test_pods_wait_for_those_that_still_fetch_the_image(capsys):
+    assert {"name": "ZOO_JOIN_SECONDS", "value": "600"} in pod(manifest(capsys, *VARIANTS[0]))[
+        "containers"
+    ][0]["env"]
 
 
 @pytest.mark.parametrize(("flags", "kind"), [(VARIANTS[0], "csi"), (VARIANTS[1], "nfs")])

@@ -1,5 +1,6 @@
 """A job on SLURM: the script that is submitted, and what a real SLURM of two nodes does with it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def submit(env, folder, command, *flags):
     return job, folder / f"zoo-{job}.log"
 
 
-def wait_for(holds, log, timeout=240.0):
+def wait_for(holds, log, timeout=400.0):
     """Waits until the log holds what it should."""
     end = time.monotonic() + timeout
     while not holds():
@@ -169,3 +170,20 @@ def test_a_users_mistake_ends_the_job_with_2_and_no_restart(cluster, tmp_path):
     wait_for(ended(cluster, job), log)
     assert facts(cluster, job)["ExitCode"] == "2:0"
     assert log.read_text().count("did you mean") == 2
+
+
+@pytest.mark.slow
+def test_two_nodes_train_one_run_through_a_stop(cluster, tmp_path):
+    words = ["train", "--config=digits_vit", "--workdir=run", "--steps=40"]
+    train = [sys.executable, "-m", "zoo.cli", *words, "--config.log_every=10 steps"]
+    job, log = submit(cluster, tmp_path, train)
+    wait_for(says(log, "step 10/"), log)
+    local_slurm.output(cluster, "scancel", "--signal=TERM", job)
+    wait_for(ended(cluster, job), log)
+    text = log.read_text()
+    assert (facts(cluster, job)["JobState"], facts(cluster, job)["Restarts"]) == ("COMPLETED", "1")
+    assert "of 2 x cpu" in text.lower(), text
+    assert "stopped by a signal after step" in text, text
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [one["step"] for one in lines if "loss" in one] == list(range(10, 41, 10))

@@ -32,6 +32,7 @@ from zoo.launching.slices import Slice, parse_slice
 # Seconds between the warning and the end of a pod, to save in. Spot machines give about 15.
 GRACE_S = 300
 CONTAINER = "zoo"
+JOIN_S = 600  # that a pod waits for the others: some still fetch the image
 
 
 def flags() -> ArgumentParser:
@@ -90,10 +91,12 @@ def pod(args: Namespace, hosts: Slice) -> dict[str, Any]:
         "cloud.google.com/gke-tpu-accelerator": hosts.generation.gke,
         "cloud.google.com/gke-tpu-topology": hosts.topology,
     }
+    env = {"ZOO_JOIN_SECONDS": str(JOIN_S), **args.env}
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": args.image,
         "command": supervised("python", args),
+        "env": [{"name": key, "value": value} for key, value in env.items()],
         "resources": {"limits": {"google.com/tpu": hosts.chips_per_host}},
     }
     spec: dict[str, Any] = {
@@ -102,8 +105,6 @@ def pod(args: Namespace, hosts: Slice) -> dict[str, Any]:
         "nodeSelector": selector,
         "containers": [container],
     }
-    if args.env:
-        container["env"] = [{"name": key, "value": value} for key, value in args.env.items()]
     if args.spot:
         selector["cloud.google.com/gke-spot"] = "true"
         equals = {"operator": "Equal", "value": "true", "effect": "NoSchedule"}

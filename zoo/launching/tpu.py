@@ -37,7 +37,9 @@ from zoo.launching.job import (
 from zoo.launching.slices import Slice, parse_slice
 
 ARCHIVE = "zoo.tar.gz"
-INTERRUPTED, STOPPED, LOST = 130, 75, 255  # exit codes: Ctrl-C; zoo's; ssh's, of a connection
+INTERRUPTED = 130
+# Exit codes of what may go well the next time: stopped, another host lost; ssh's connection lost.
+STOPPED, HOST_LOST, LOST = 75, 69, 255
 # Seconds that a run gets to save in, after Ctrl-C.
 PATIENCE_S = 300.0
 # Failures to learn of the machines' state, one after the other, until it is given up.
@@ -253,7 +255,7 @@ def run(args: Namespace, machines: Slice, *, poll_s: float) -> int:
             ask(args, machines)
             code = None
             continue
-        if code in (STOPPED, LOST) and retries:
+        if code in (STOPPED, HOST_LOST, LOST) and retries:
             say(f"ended with {code}, but the machines are there: running it again")
             retries -= 1
         elif code is not None:
