@@ -129,7 +129,7 @@ def test_ctrl_c_lets_the_run_save_and_gives_the_machines_back(cloud):
     running = [Path(cloud["FAKE_GCLOUD"]) / worker / "running" for worker in fake_gcloud.WORKERS]
     try:
         wait_until(lambda: all(path.exists() for path in running))
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=30)
     finally:
         process.kill()
