@@ -105,11 +105,11 @@ def run_ranks(
                         if codes[rank] and not first_failure:
                             first_failure = codes[rank]
                             deadline = time.monotonic() + grace_s
-                            if several:
-                                say(f"rank {rank} ended with {codes[rank]}: the others end too")
-                                send(processes, codes, signal.SIGTERM)
-                            elif codes[rank] != STOPPED:
-                                say(f"the command ended with {codes[rank]}")
+                            if first_failure == STOPPED:
+                                continue  # the others are about to end in the same way
+                            name = f"rank {rank}" if several else "the command"
+                            say(f"{name} ended with {first_failure}")
+                            send(processes, codes, signal.SIGTERM)
                 for number in received[passed_on:]:
                     again = number == signal.SIGINT and signal.SIGINT in received[:passed_on]
                     send(processes, codes, signal.SIGKILL if again else number)
