@@ -20,7 +20,8 @@ Axis = str | tuple[str, int] | None
 # logical axis -> the mesh axes that split it.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("slices", "data", "fsdp"),  # examples
-    # The tokens of an example, between attention and attention; see `Attention`.
+    # The tokens of an example: all but attention works on each token by itself, and attention
+    # gathers keys and values (`Attention.keys_values`).
     "tokens": ("sequence",),
     "embed": ("fsdp",),  # the model's width, in parameters: gathered where they are used
     "heads": ("tensor",),  # attention heads, or with a piece of one head's size, their width
