@@ -8,8 +8,8 @@ import pytest
 
 from tests.families import FAMILIES, MASKED
 from tests.tiny import tiny_config
-from zoo.planning.plan import compile_step
 from zoo.planning.program import axes_of, dims, groups_of, parse
+from zoo.planning.programs import compile_training
 
 MESHES = {
     "data": {"data": 8},
@@ -89,9 +89,9 @@ def kind_of(shape, config):
     return "picked" if np.prod(extents) <= rows * MASKED * D else "hidden"
 
 
-def collectives(runner, text, config):
+def collectives(made, config):
     """(kind, axes, what) of all collectives, and how many numbers the largest sum has."""
-    program, sizes = parse(text), dict(runner.mesh.shape)
+    program, sizes = parse(made.executable.as_text()), dict(made.mesh.shape)
     found, largest = set(), 0
     for instruction, _ in program.walk():
         kind = instruction.collective
@@ -120,8 +120,8 @@ QUICK = {("decoder", "wide"), ("vit", "slices")}
 )
 def test_a_step_sends_what_its_mesh_asks_for(name, mesh):
     config = config_of(name, MESHES[mesh])
-    runner, compiled, _ = compile_step(config, jax.devices())
-    found, largest = collectives(runner, compiled.as_text(), config)
+    made = compile_training(config, jax.devices())
+    found, largest = collectives(made, config)
     allowed = {
         (kind, axes, covered)
         for kind, axes, what in ALLOWED[mesh]
