@@ -1,10 +1,13 @@
 """What the environment says of other processes."""
 
+import jax
 import pytest
 from jax._src import cloud_tpu_init
 
 from zoo.config import UserError
+from zoo.config.schema import MeshConfig
 from zoo.sharding import hosts
+from zoo.sharding.mesh import make_mesh
 
 VARIABLES = (
     "ZOO_COORDINATOR", "ZOO_NUM_HOSTS", "ZOO_HOST", "SLURM_JOB_ID", "SLURM_STEP_NODELIST",
@@ -85,3 +88,16 @@ def test_time_limits_are_whole_seconds(monkeypatch):
     monkeypatch.setenv("ZOO_JOIN_SECONDS", "5m")
     with pytest.raises(UserError, match=r"\$ZOO_JOIN_SECONDS is '5m'"):
         hosts.seconds("ZOO_JOIN_SECONDS", 50)
+
+
+def test_hosts_that_meet_talk_along_every_set_of_axes(monkeypatch):
+    asked = []
+    psum = jax.lax.psum
+    monkeypatch.setattr(jax.lax, "psum", lambda x, axes: asked.append(axes) or psum(x, axes))
+    mesh = make_mesh(MeshConfig(data=2, fsdp=1, sequence=2, tensor=2))
+    hosts.meet(mesh)
+    assert not asked  # a host alone
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    hosts.meet(mesh)
+    assert len(asked) == 7
+    assert {("data",), ("sequence", "tensor"), ("data", "sequence", "tensor")} < set(asked)

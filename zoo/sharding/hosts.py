@@ -6,6 +6,7 @@ pod. Nothing needs to be set by hand.
 
 import contextlib
 import faulthandler
+import itertools
 import os
 import sys
 import traceback
@@ -15,6 +16,8 @@ from typing import NamedTuple
 import jax
 from jax._src import cloud_tpu_init
 from jax._src.clusters import ClusterEnv
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from zoo.config import UserError
 from zoo.sharding.roll_call import HostLost, call_roll
@@ -65,6 +68,25 @@ def joined(complain: Callable[[BaseException], int | None]) -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def meet(mesh: Mesh) -> None:
+    """Lets the hosts talk once along every set of the mesh's axes, before they compile anything.
+
+    On CPUs, devices that talk for the first time must all come within 30 seconds (Gloo makes their
+    connections then), and of hosts that compile a step one may be later than that.
+    """
+    if jax.process_count() == 1 or jax.default_backend() != "cpu":
+        return
+    axes = [axis for axis, size in mesh.shape.items() if size > 1]
+    groups = [g for n in range(len(axes)) for g in itertools.combinations(axes, n + 1)]
+
+    def talk():
+        return [jax.lax.psum(jax.lax.axis_index(group), group) for group in groups]
+
+    # The check would have to know that a sum over some axes does not differ along the others.
+    sums = jax.shard_map(talk, mesh=mesh, in_specs=(), out_specs=P(), check_vma=False)
+    jax.block_until_ready(jax.jit(sums)())
 
 
 def find_team(wait_s: int) -> Team | None:

@@ -19,6 +19,7 @@ from zoo.config.load import to_dict
 from zoo.config.schema import Config
 from zoo.data.stream import train_batches
 from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
+from zoo.sharding.hosts import meet
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import Params, abstract_params
 from zoo.training.checkpoint import Checkpoints
@@ -88,6 +89,7 @@ def train(
 
     # 2. The step, on its mesh.
     mesh = make_mesh(config.mesh)
+    meet(mesh)
     tx, schedule = make_run_optimizer(run, mesh)
     runner = make_runner(config, tx, mesh)
     evaluator = make_evaluator(config, mesh)
