@@ -32,8 +32,9 @@ def numpy_evaluator(predict=None):
     return Evaluator(
         make_mesh(tiny_config().mesh),
         make_task(tiny_config()),
-        lambda batch: batch,
-        predict or by_index,
+        put=lambda batch: batch,
+        predict=predict or by_index,
+        lower=lambda params: None,
     )
 
 
