@@ -269,7 +269,8 @@ def run(args: Namespace, machines: Slice, *, poll_s: float) -> int:
 def given_back(args: Namespace, *, poll_s: float) -> Iterator[None]:
     """Gives the machines back on leaving, after SIGTERM and with a closed terminal too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
