@@ -140,7 +140,7 @@ def facts(env, job):
     return dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_job_that_has_to_stop_saves_and_queues_again(cluster, tmp_path):
     job, log = submit(cluster, tmp_path, [sys.executable, "-c", RANK])
     wait_for(says(log, "1: rank 1 of 2"), log)
@@ -153,7 +153,7 @@ def test_a_job_that_has_to_stop_saves_and_queues_again(cluster, tmp_path):
     assert text.count("0: rank 0 of 2") == text.count("1: rank 1 of 2") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_job_that_is_cancelled_saves_and_stays_cancelled(cluster, tmp_path):
     job, log = submit(cluster, tmp_path, [sys.executable, "-c", RANK])
     wait_for(says(log, "1: rank 1 of 2"), log)
@@ -164,7 +164,7 @@ def test_a_job_that_is_cancelled_saves_and_stays_cancelled(cluster, tmp_path):
     assert log.read_text().count("saved") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_users_mistake_ends_the_job_with_2_and_no_restart(cluster, tmp_path):
     command = [sys.executable, "-m", "zoo.cli", "train", "--config=digits_wit", "--workdir=runs"]
     job, log = submit(cluster, tmp_path, command)
@@ -173,7 +173,7 @@ def test_a_users_mistake_ends_the_job_with_2_and_no_restart(cluster, tmp_path):
     assert log.read_text().count("did you mean") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_two_nodes_train_one_run_through_a_stop(cluster, tmp_path):
     words = ["train", "--config=digits_vit", "--workdir=run", "--steps=40"]
     train = [
