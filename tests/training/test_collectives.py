@@ -130,7 +130,7 @@ def test_a_step_sends_what_its_mesh_asks_for(name, mesh):
     assert found <= allowed
     # What every mesh needs, so that an empty program would not pass.
     assert {axis for _, axes, _ in found for axis in axes} == {
-        axis for axis, size in runner.mesh.shape.items() if size > 1
+        axis for axis, size in made.mesh.shape.items() if size > 1
     }
     # One layer's matrix at a time, not the stack.
     layer = max(config.model.width * config.model.mlp_dim, 32 * config.model.width)
