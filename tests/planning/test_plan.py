@@ -218,7 +218,7 @@ def test_evaluation_and_decoding_are_planned_too(monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     found = plan(digits(), "v5e:2x2", program="evaluate")
     assert set(found.memory) == {"parameters", "activations and temporaries"}
-    assert {part.phase for part in found.parts} <= {"forward", "update"}  # nothing goes back
+    assert {part.phase for part in found.parts} <= {"forward", "update", "unnamed"}
     config = load_config("lm1b", {"data.eval_batch_size": "64", "data.length": "256"})
     found = plan(config, "v5e:1x1", program="decode")
     model = filled(config).model

@@ -114,6 +114,7 @@ def test_the_largest_activation_tells_the_local_batch():
             "recomputed",
         ),
         ("jit(step)/sqrt", "update"),
+        ("copy.3", "unnamed"),
     ],
 )
 def test_an_operation_belongs_to_a_phase(name, phase):

@@ -49,7 +49,7 @@ class Traffic:
 class Part:
     """The operations of one phase and kind, in a step."""
 
-    phase: str  # forward, recomputed, backward or update
+    phase: str  # forward, recomputed, backward, update or unnamed
     kind: str  # products, kernel or other
     flops: int
     bytes: int

@@ -23,7 +23,7 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "call"}
 _FREE |= {"after-all", "iota", "conditional", "send", "recv"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-PHASES = ("forward", "recomputed", "backward", "update")
+PHASES = ("forward", "recomputed", "backward", "update", "unnamed")
 
 
 @dataclass
@@ -52,9 +52,14 @@ class Instruction:
 
     @property
     def phase(self) -> str:
-        """The one of PHASES that it belongs to, by the name that JAX's tracing gave it."""
-        found = re.search(r'op_name="([^"]*)"', self.rest)
-        name = found[1] if found else ""
+        """The one of PHASES that it belongs to, by the name that JAX's tracing gave it.
+
+        What the compiler added by itself, such as a copy, has none.
+        """
+        found = re.search(r'op_name="(jit\([^"]*)"', self.rest)
+        if found is None:
+            return "unnamed"
+        name = found[1]
         if "rematted_computation" in name:
             return "recomputed"
         if "transpose(" in name:
