@@ -200,18 +200,17 @@ def executed(family, *, scan):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("family", DENSE)
-def test_flops_are_those_of_the_closed_formula_scanned_or_not(family, monkeypatch, tmp_path):
-    """Within 3 %: a first layer has no gradient of its input, which the formula counts.
-
-    Unrolled, XLA leaves out a little more of the first and the last layer.
-    """
+@pytest.mark.parametrize(
+    ("family", "scan"),
+    # An unrolled encoder-decoder takes minutes to compile.
+    [*((family, True) for family in DENSE), ("vit", False), ("bert", False), ("decoder", False)],
+)
+def test_flops_are_those_of_the_closed_formula(family, scan, monkeypatch, tmp_path):
+    """Within 3 %: a first layer has no gradient of its input, which the formula counts."""
     pytest.importorskip("libtpu")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
-    scanned, expected = executed(family, scan=True)
-    unrolled, _ = executed(family, scan=False)
-    assert scanned == pytest.approx(expected, rel=0.03)
-    assert unrolled == pytest.approx(expected, rel=0.03)
+    found, expected = executed(family, scan=scan)
+    assert found == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.slow
