@@ -9,7 +9,7 @@ from tests.planning.plans import a_plan
 from zoo.config import UserError
 from zoo.experiment.plan_page import LARGEST, roofline, times, write_page
 from zoo.planning.chips import CHIPS
-from zoo.planning.plan import Part
+from zoo.planning.program import Operation
 
 
 def test_the_page_is_one_whole_file(tmp_path):
@@ -65,7 +65,7 @@ def test_operations_stand_on_the_roof():
     chip = CHIPS["v5e"]
     corner = chip.flops / chip.hbm_rate
     parts = [
-        Part("forward", "products", int(corner * 10**9 * factor), 10**9, 0.25)
+        Operation("forward", "products", int(corner * 10**9 * factor), 10**9, 0.25)
         for factor in (0.25, 0.5, 4, 8)
     ]
     drawn = roofline(a_plan(operations=tuple(parts), step_s=1.0))

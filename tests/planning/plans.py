@@ -1,13 +1,14 @@
 """A plan whose numbers are made up."""
 
-from zoo.planning.plan import Part, Plan, Traffic
+from zoo.planning.plan import Plan, Traffic
+from zoo.planning.program import Operation
 
 
 def a_plan(**changes) -> Plan:
     """Of a step that waits for its links, on 32 chips of two slices."""
-    products = Part("forward", "products", flops=10**13, bytes=10**10, seconds=0.05)
-    backward = Part("backward", "products", flops=10**12, bytes=10**11, seconds=0.13)
-    update = Part("update", "other", flops=0, bytes=10**9, seconds=0.002)
+    products = Operation("forward", "products", flops=10**13, bytes=10**10, seconds=0.05)
+    backward = Operation("backward", "products", flops=10**12, bytes=10**11, seconds=0.13)
+    update = Operation("update", "other", flops=0, bytes=10**9, seconds=0.002)
     given = {
         "program": "train",
         "topology": "v5e:4x4",

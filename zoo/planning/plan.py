@@ -27,9 +27,9 @@ from zoo.config.schema import Config
 from zoo.config.sizes import num_params, row_macs, row_tokens, target_tokens
 from zoo.config.vit import ViTConfig
 from zoo.planning.chips import CHIPS, Chip
+from zoo.planning.program import Costs, Operation, axes_of, parse
 from zoo.planning.topology import chip_of, describe
 
-PROGRAMS = ("train", "evaluate", "decode")
 SHOWN = 60  # operations that a plan keeps, the longest
 
 
@@ -46,17 +46,6 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The operations of one phase and kind, in a step."""
-
-    phase: str  # forward, recomputed, backward, update or unnamed
-    kind: str  # products, kernel or other
-    flops: int
-    bytes: int
-    seconds: float  # modelled
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is known of a program before it runs; a device's share, in bytes and seconds.
 
@@ -68,7 +57,7 @@ class Plan:
         an evaluation batch, whose cache holds `config.data.length` tokens.
       layout: the keys of the config that say how it is laid out; `layout_text`: in words.
       memory: by class; the last is what the peak has besides the others.
-      parts: all operations, by phase and kind.
+      parts: all operations, added up by phase and kind.
       operations: the longest ones.
       roofline_s: each operation's FLOPs or bytes, whichever takes longer.
       step_s: the least that a step can take: the roofline, or the links if they take longer.
@@ -92,8 +81,8 @@ class Plan:
     moved_bytes: int
     hbm_moved_bytes: int
     traffic: tuple[Traffic, ...]
-    parts: tuple[Part, ...]
-    operations: tuple[Part, ...]
+    parts: tuple[Operation, ...]
+    operations: tuple[Operation, ...]
     roofline_s: float
     links_s: float
     network_s: float
@@ -142,7 +131,7 @@ def plan(
     Args:
       topology: such as `v5e:4x4`, of one slice; its generation is one of `CHIPS`.
       slices: of the pod; default: `config.mesh.slices`.
-      program: one of PROGRAMS.
+      program: train, evaluate or decode, see `Plan`.
       examples: of the training split, where the config's `total` is in epochs.
 
     Raises:
@@ -204,8 +193,8 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     # These import jax, which reads its environment once.
     import jax
 
+    from zoo.evaluation.evaluate import eval_batch_size
     from zoo.planning import programs
-    from zoo.planning.program import Costs, axes_of, parse
     from zoo.tasks.build import check_model
 
     check_model(config)
@@ -242,14 +231,12 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     )
     waits = {link: sum([one.seconds for one in traffic if one.link == link], 0.0) for link in rates}
     step = max(costs.roofline_s, *waits.values())
-    data, tokens = config.data, row_tokens(config)
-    batch = data.batch_size if program == "train" else data.eval_batch_size or data.batch_size
-    macs = row_macs(config)
+    batch = config.data.batch_size if program == "train" else eval_batch_size(config)
+    tokens, macs = row_tokens(config), row_macs(config)
     if program == "decode":
         assert isinstance(config.model, DecoderConfig)
         macs, tokens = token_macs(config.model, tokens or 0), 1
     model_flops = (6 if program == "train" else 2) * macs * batch / len(devices)
-    operations = [Part(*dataclasses.astuple(one)) for one in costs.operations]
     return Plan(
         program=program,
         topology=topology,
@@ -267,8 +254,8 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
         moved_bytes=costs.bytes,
         hbm_moved_bytes=costs.hbm_bytes,
         traffic=traffic,
-        parts=_sums(operations),
-        operations=tuple(sorted(operations, key=lambda one: -one.seconds)[:SHOWN]),
+        parts=_sums(costs.operations),
+        operations=tuple(sorted(costs.operations, key=lambda one: -one.seconds)[:SHOWN]),
         roofline_s=costs.roofline_s,
         links_s=waits["links"],
         network_s=waits["network"],
@@ -281,14 +268,14 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     )
 
 
-def _sums(operations: list[Part]) -> tuple[Part, ...]:
+def _sums(operations: list[Operation]) -> tuple[Operation, ...]:
     """Added up by phase and kind, the longest first."""
     sums: dict[tuple[str, str], list[Any]] = collections.defaultdict(lambda: [0, 0, 0.0])
     for one in operations:
         entry = sums[one.phase, one.kind]
         for i, value in enumerate((one.flops, one.bytes, one.seconds)):
             entry[i] += value
-    parts = (Part(phase, kind, *entry) for (phase, kind), entry in sums.items())
+    parts = (Operation(phase, kind, *entry) for (phase, kind), entry in sums.items())
     return tuple(sorted(parts, key=lambda part: -part.seconds))
 
 

@@ -23,7 +23,6 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "call"}
 _FREE |= {"after-all", "iota", "conditional", "send", "recv"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-PHASES = ("forward", "recomputed", "backward", "update", "unnamed")
 
 
 @dataclass
@@ -52,9 +51,9 @@ class Instruction:
 
     @property
     def phase(self) -> str:
-        """The one of PHASES that it belongs to, by the name that JAX's tracing gave it.
+        """Forward, recomputed, backward or update, by the name that JAX's tracing gave it.
 
-        What the compiler added by itself, such as a copy, has none.
+        What the compiler added by itself, such as a copy, is unnamed.
         """
         found = re.search(r'op_name="(jit\([^"]*)"', self.rest)
         if found is None:
@@ -238,9 +237,12 @@ def axes_of(
 
 @dataclass(frozen=True)
 class Operation:
-    """One instruction of the program, a fusion as a whole; of all the times that a step runs it."""
+    """One instruction of the program, a fusion as a whole, or several of them added up.
 
-    phase: str  # of PHASES
+    All numbers are of all the times that a step runs it.
+    """
+
+    phase: str  # forward, recomputed, backward, update or unnamed
     kind: str  # products, kernel or other
     flops: int
     bytes: int
