@@ -17,7 +17,13 @@ from tests.launching import fake_gcloud
 from zoo.launching import tpu
 
 FLAGS = ["--topology=v5e:4x4", "--zone=us-west4-a", "--restarts=1"]
-MAIN = "from zoo.launching import job, tpu; job.run_main(lambda a: tpu.main(a, poll_s=0.02))"
+# Ctrl-C is ignored by what was started in the background, as these tests may have been.
+MAIN = """
+import signal
+from zoo.launching import job, tpu
+signal.signal(signal.SIGINT, signal.default_int_handler)
+job.run_main(lambda argv: tpu.main(argv, poll_s=0.02))
+"""
 # What a machine's setup calls that is not to happen here: uv installs a Python that is ours.
 PROGRAMS = {
     "gcloud": f'exec {sys.executable} {fake_gcloud.__file__} "$@"',
@@ -55,8 +61,6 @@ def start(env, command, *flags):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Whoever starts the tests in the background has it ignored, and so would this.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from zoo.config import UserError
 from zoo.experiment.charts import format_number, log_ticks
+from zoo.experiment.pages import render
 from zoo.planning.plan import Plan
 from zoo.planning.topology import chip_of
 
@@ -25,14 +24,10 @@ def write_page(path: Path, plans: Sequence[Plan], *, title: str) -> None:
     """
     if not plans:
         raise UserError("no layout fits, so there is no page to write")
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["ms"] = lambda seconds: f"{1e3 * seconds:,.3g}"
     best = plans[0]
-    text = environment.get_template("plan.html").render(
-        style=(here / "report.css").read_text(encoding="utf-8"),
+    text = render(
+        "plan.html",
+        {"ms": lambda seconds: f"{1e3 * seconds:,.3g}"},
         title=title,
         best=best,
         plans=plans,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -21,6 +20,7 @@ from zoo.experiment.history import (
     read_history,
     training_seconds,
 )
+from zoo.experiment.pages import HERE, render
 from zoo.experiment.pictures import heat_uri, image_uri
 from zoo.experiment.samples import read_samples
 
@@ -120,18 +120,10 @@ def write_report(workdir: Path, *, artifacts: ReportArtifacts | None) -> Path:
         ) from None
     name = workdir.resolve().name
     history, unreadable = read_history(workdir / "metrics.jsonl")
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": exact_number}
-    page = environment.get_template("report.html").render(
-        style=(here / "report.css").read_text(encoding="utf-8"),
-        script=(here / "report.js").read_text(encoding="utf-8"),
+    page = render(
+        "report.html",
+        {"percent": percent, "number": exact_number},
+        script=(HERE / "report.js").read_text(encoding="utf-8"),
         title=run_title(config),
         workdir=name,
         again=shlex.quote(f"../{name}-again"),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from zoo.config import UserError
+from zoo.launching.supervisor import USER, say
 
 # Where a bucket or an NFS share appears on machines that come and go.
 MOUNT = "/mnt/zoo"
@@ -135,6 +136,6 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
     try:
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        code = 2
+        say(str(error))
+        code = USER
     sys.exit(code)

@@ -35,11 +35,12 @@ from zoo.launching.job import (
     supervised,
 )
 from zoo.launching.slices import Slice, parse_slice
+from zoo.launching.supervisor import DONE, STOPPED, USER, say
 
 ARCHIVE = "zoo.tar.gz"
 INTERRUPTED = 130
-# Exit codes of what may go well the next time: stopped, another host lost; ssh's connection lost.
-STOPPED, HOST_LOST, LOST = 75, 69, 255
+# Exit codes that may end well another time, as STOPPED: a host lost, ssh's connection lost.
+HOST_LOST, LOST = 69, 255
 # Seconds that a run gets to save in, after Ctrl-C.
 PATIENCE_S = 300.0
 # Failures to learn of the machines' state, one after the other, until it is given up.
@@ -261,7 +262,7 @@ def run(args: Namespace, machines: Slice, *, poll_s: float) -> int:
         elif code is not None:
             return code
         had, code = True, attempt(args)
-        if code in (0, 2, INTERRUPTED):
+        if code in (DONE, USER, INTERRUPTED):
             return code
 
 
@@ -295,11 +296,6 @@ def plan(args: Namespace, machines: Slice) -> str:
         "at the end, and before asking again for what was taken away": delete(args),
     }
     return "\n".join(f"# {step}\n{shlex.join(command)}" for step, command in steps.items())
-
-
-def say(text: str) -> None:
-    """A line of our own among those of the machines."""
-    print(f"zoo: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str], *, poll_s: float = 30.0) -> int:

@@ -121,9 +121,8 @@ def _appear(name: str, port: int, size: int, host: int, wait_s: float) -> None:
         answer = b""
         with contextlib.suppress(OSError), socket.create_connection((name, port), wait_s) as server:
             server.sendall(b"zoo %d %d\n" % (size, host))
-            server.settimeout(
-                wait_s + _GREETING_S
-            )  # host 0 may have come later, and says who lacks
+            # Host 0 may have come later, and says who lacks.
+            server.settimeout(wait_s + _GREETING_S)
             while b"\n" not in answer and (chunk := server.recv(4096)):
                 answer += chunk
         answer = answer.strip()
