@@ -287,6 +287,8 @@ class TestCompiled:
     def test_the_mesh_is_laid_over_the_pod(self, compiled):
         sizes = {"slices": 1, "data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
         assert (compiled.num_chips, compiled.mesh) == (4, sizes)
+        assert compiled.layout_text.startswith("data 2, fsdp 2; ")
+        assert compiled.layout["mesh.fsdp"] == 2  # it was -1
         # Parameters are gathered over the axis that splits them, gradients added up over both.
         largest = {one.kind: one.axes for one in reversed(compiled.traffic)}
         assert largest == {"all-gather": ("fsdp",), "all-reduce": ("data", "fsdp")}

@@ -1,6 +1,11 @@
 """The base of every config section."""
 
+from typing import Literal
+
 import msgspec
+
+# What the backward pass computes again instead of keeping it.
+Remat = Literal["none", "attention", "dots", "full"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

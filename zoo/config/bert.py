@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from zoo.config.base import Section
+from zoo.config.base import Remat, Section
 
 # name: (width, depth, mlp_dim, num_heads). Base and large: Devlin 2018; the small ones: Turc 2019
 # (arXiv 1908.08962).
@@ -69,9 +69,7 @@ class BertConfig(Section, frozen=True, tag_field="family", tag="bert"):
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers
-    remat: Literal["none", "attention", "dots", "full"] = (
-        "none"  # what the backward pass recomputes
-    )
+    remat: Remat = "none"  # what the backward pass recomputes
 
     def __post_init__(self):
         sizes = (self.width, self.depth, self.mlp_dim, self.num_heads)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from zoo.config.base import Section
+from zoo.config.base import Remat, Section
 
 _GPT2 = {
     "max_length": 1024,
@@ -157,9 +157,7 @@ class DecoderConfig(Section, frozen=True, tag_field="family", tag="decoder"):
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers
-    remat: Literal["none", "attention", "dots", "full"] = (
-        "none"  # what the backward pass recomputes
-    )
+    remat: Remat = "none"  # what the backward pass recomputes
 
     def __post_init__(self):
         options: dict[str, Any] = dict(_DEFAULTS)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from zoo.config.base import Section
+from zoo.config.base import Remat, Section
 
 # T5's relative positions (Raffel 2020, arXiv 1910.10683): distances up to 128 share 32 buckets.
 RELATIVE_BUCKETS, RELATIVE_DISTANCE = 32, 128
@@ -107,9 +107,7 @@ class TransformerConfig(Section, frozen=True, tag_field="family", tag="transform
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers
-    remat: Literal["none", "attention", "dots", "full"] = (
-        "none"  # what the backward pass recomputes
-    )
+    remat: Remat = "none"  # what the backward pass recomputes
 
     def __post_init__(self):
         options = dict(_VASWANI)

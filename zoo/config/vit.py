@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from zoo.config.base import Section
+from zoo.config.base import Remat, Section
 
 # name: (width, depth, mlp_dim, num_heads). Ti to G: Steiner 2021 (arXiv 2106.10270), Zhai 2022
 # (arXiv 2106.04560); So400m: Alabdulmohsin 2023 (arXiv 2305.13035); mu, M, e: big_vision.
@@ -72,9 +72,7 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     attention: Literal["auto", "xla"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     scan: bool = True  # one compiled block in a loop, or every block unrolled: the same numbers
-    remat: Literal["none", "attention", "dots", "full"] = (
-        "none"  # what the backward pass recomputes
-    )
+    remat: Remat = "none"  # what the backward pass recomputes
 
     def __post_init__(self):
         sizes = (self.width, self.depth, self.mlp_dim, self.num_heads, self.patch_size)

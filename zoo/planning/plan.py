@@ -23,7 +23,7 @@ from zoo.config.decoder import DecoderConfig, published_vocab_size, token_macs
 from zoo.config.duration import Clock, parse_duration
 from zoo.config.load import to_dict as config_dict
 from zoo.config.places import cache_dir
-from zoo.config.schema import Config
+from zoo.config.schema import Config, MeshConfig
 from zoo.config.sizes import num_params, row_macs, row_tokens, target_tokens
 from zoo.config.vit import ViTConfig
 from zoo.planning.chips import CHIPS, Chip
@@ -216,6 +216,7 @@ def _compile(config: Config, topology: str, chip: Chip, program: str) -> Plan:
     memory = {**made.held, "activations and temporaries": peak - sum(made.held.values())}
 
     sizes = dict(made.mesh.shape)
+    config = config.replace(mesh=MeshConfig(**sizes))  # what was -1 is known now
     sums: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0.0])
     for one in costs.collectives:
         permuted = one.kind == "collective-permute"

@@ -8,9 +8,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from zoo.config import UserError
+from zoo.config.base import Remat
 from zoo.config.schema import Config, MeshConfig
 from zoo.config.sizes import model_tokens, num_params, row_macs
 from zoo.planning.chips import Chip
@@ -19,7 +20,6 @@ from zoo.planning.topology import chip_of, describe
 
 TRIES = 4  # layouts that are compiled
 SAME_MESH = 2  # of these with the same mesh
-REMAT = ("none", "attention", "dots", "full")
 MICROBATCHES = (1, 2, 4, 8)
 MAX_TENSOR = 16  # more would leave too little of a layer on a device
 MIN_TOKENS = 512  # of a row, on each device of a sequence axis
@@ -148,7 +148,7 @@ def layouts(config: Config, num_devices: int, slices: int) -> Iterator[Config]:
                 for accumulate in MICROBATCHES:
                     if batch % (slices * shards * accumulate):
                         continue
-                    for remat in REMAT:
+                    for remat in get_args(Remat):
                         changed: Any = model.replace(remat=remat)
                         yield config.replace(mesh=mesh, model=changed, accumulate=accumulate)
 
