@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from zoo.config import ConfigError, parse_config
-from zoo.config.decoder import SIZES, DecoderConfig, macs, num_params, published_vocab_size
+from zoo.config.decoder import (
+    SIZES,
+    DecoderConfig,
+    macs,
+    num_params,
+    published_vocab_size,
+    token_macs,
+)
 from zoo.config.load import to_dict
 
 # Parameters with the published vocabulary: of the published weights, of Flax's example, and of
@@ -39,6 +46,8 @@ def test_multiply_adds_are_all_kernels_once_a_token_and_scores_and_values():
     norms = (2 * cfg.depth + 1) * cfg.width
     kernels = num_params(cfg) - norms  # the tied table once, as the output layer
     assert macs(cfg, T) == T * kernels + cfg.depth * 2 * T * T * 32 * 64
+    # A token more goes through all kernels, and its query meets all T keys.
+    assert token_macs(cfg, T) == kernels + cfg.depth * 2 * T * 32 * 64
 
 
 def test_a_size_names_the_dimensions_and_the_options():

@@ -7,6 +7,7 @@ import pytest
 from tests.planning.plans import a_plan
 from zoo.config import UserError, load_config
 from zoo.config.base import Remat
+from zoo.config.sizes import num_params
 from zoo.planning import search as searching
 from zoo.planning.chips import CHIPS
 from zoo.planning.plan import DoesNotFit, filled, told
@@ -76,6 +77,19 @@ class TestGuess:
     def test_no_layout_is_faster_than_its_products(self):
         floor = 2048 * 2048 * 6 * 1.0e9 / 16 / V5E.flops  # a billion parameters, 4.2 M tokens
         assert min(guess(one, V5E, 16).seconds for one in layouts(LLAMA, 16, 1)) > floor
+
+    def test_recomputing_is_work(self):
+        wired = V5E._replace(hbm_rate=1e30, link_rate=1e30)  # products are all that takes time
+        kept, again = (guess(laid(LLAMA, remat=r), wired, 16).seconds for r in ("none", "full"))
+        assert again / kept == pytest.approx(4 / 3)
+
+    def test_the_network_between_slices_carries_what_a_slice_has_added_up(self):
+        slow = V5E._replace(network_rate=1e6)
+        sixteen = guess(laid(VIT, slices=16, data=1, fsdp=1), slow, 16).seconds
+        assert sixteen == pytest.approx(2 * 15 / 16 * num_params(VIT) * 4 / 1e6)
+        # Of two slices each sends half as often, and its eight devices a part each.
+        two = guess(laid(VIT, slices=2, data=8, fsdp=1), slow, 16).seconds
+        assert two == pytest.approx(2 * 1 / 2 * num_params(VIT) * 4 / 8 / 1e6)
 
     def test_the_network_between_slices_is_slower_than_links(self):
         alone = guess(laid(VIT, data=16, fsdp=1), V5E, 16)
