@@ -1,6 +1,6 @@
 """Attention's kernels on the device that is here: how near plain operations, and how much faster.
 
-    python benchmarks/attention_kernels.py [--rows 8] [--repeats 20]
+    python benchmarks/attention_kernels.py [NAME ...] [--rows 8] [--repeats 20]
 
 Every case is one that some model calls. Output and gradients in bfloat16, by the kernel that
 `zoo.models.attention` chooses and by plain operations, are each compared with plain operations in
@@ -20,13 +20,13 @@ from zoo.models.attention import Mask, attention, choose_kernel
 
 # name: (T, query heads, key heads, head size, mask of segments' ends, Mask's arguments)
 CASES = {
-    "vit 196": (196, 12, 12, 64, None, {}),
-    "bert 128, padded": (128, 12, 12, 64, (100,), {}),
-    "bert 512, padded": (512, 12, 12, 64, (400,), {}),
-    "gpt2 1024": (1024, 12, 12, 64, None, {"causal": True}),
-    "packed 2048": (2048, 16, 16, 64, (700, 1500), {"causal": True}),
-    "llama 2048, grouped": (2048, 32, 8, 64, None, {"causal": True}),
-    "window 512 of 2048": (2048, 8, 4, 128, None, {"causal": True, "window": 512}),
+    "vit": (196, 12, 12, 64, None, {}),
+    "bert128": (128, 12, 12, 64, (100,), {}),
+    "bert512": (512, 12, 12, 64, (400,), {}),
+    "gpt2": (1024, 12, 12, 64, None, {"causal": True}),
+    "packed": (2048, 16, 16, 64, (700, 1500), {"causal": True}),
+    "grouped": (2048, 32, 8, 64, None, {"causal": True}),
+    "window": (2048, 8, 4, 128, None, {"causal": True, "window": 512}),
 }
 
 
@@ -38,7 +38,9 @@ def inputs(name: str, rows: int):
     arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
     segment = None
     if ends:
-        segment = jnp.broadcast_to(jnp.searchsorted(jnp.array(ends), jnp.arange(T), "right"), (rows, T))
+        segment = jnp.broadcast_to(
+            jnp.searchsorted(jnp.array(ends), jnp.arange(T), "right"), (rows, T)
+        )
     return arrays, Mask(q_segment=segment, kv_segment=segment, **options)
 
 
@@ -68,12 +70,15 @@ def seconds(call, arrays) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; default: all"
+    )
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=20)
     args = parser.parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {args.rows} rows")
-    print(f"{'':22}{'kernel':>8}{'error':>10}{'plain':>10}{'speed-up':>10}")
-    for name in CASES:
+    print(f"{'':10}{'kernel':>8}{'error':>10}{'plain':>10}{'speed-up':>10}")
+    for name in args.names or CASES:
         exact, mask = inputs(name, args.rows)
         half = [x.astype(jnp.bfloat16) for x in exact]
         chosen = choose_kernel(half[0], half[1], mask)
@@ -87,7 +92,7 @@ def main() -> None:
             for kernel, call in calls.items():
                 times[kernel].append(seconds(call, half))
         ratio = statistics.median(times["xla"]) / statistics.median(times["auto"])
-        print(f"{name:22}{chosen:>8}{errors['auto']:10.4f}{errors['xla']:10.4f}{ratio:10.2f}")
+        print(f"{name:10}{chosen:>8}{errors['auto']:10.4f}{errors['xla']:10.4f}{ratio:10.2f}")
 
 
 if __name__ == "__main__":

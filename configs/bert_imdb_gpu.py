@@ -32,7 +32,8 @@ def get_config(arg=None):
     config.data.mask_rate = 0.15
     config.data.max_predictions = 20
     config.data.batch_size = 256
-    config.data.workers = 4
+    config.data.workers = 8
+    config.data.threads = 1
     config.data.prefetch = 16
 
     config.model = ConfigDict()
