@@ -71,6 +71,7 @@ ROWS = [
     Row("llama_1b", "v4:4x8x8", "v4-512: 256 chips", {}),
     Row("llama_1b", "v5e:16x16", NONE, {}),
     Row("bert_imdb", "v5e:2x2", "a laptop", vocabulary(8_000)),
+    Row("bert_imdb_gpu", "v5e:2x2", "one GPU", vocabulary(8_000)),
     Row("sentiment_imdb", "v5e:2x2", "a laptop", vocabulary(8_000, num_classes=2), 8_530),
     Row("lm_imdb", "v5e:2x2", "a laptop", vocabulary(4_000)),
     Row("translate_help", "v5e:2x2", "a laptop", vocabulary(8_000), 28_000),

@@ -1,9 +1,12 @@
-"""A BERT of 30 million parameters pre-trained on 50,000 film reviews, without their labels, on a GPU.
+"""A BERT of 30 million parameters on 50,000 film reviews, without their labels, by one GPU.
 
 Data: IMDB (Maas 2011), 98 % of its 50,000 texts, a sentence a line; the commands stand in
   configs/bert_imdb.py.
 Command: zoo train --config bert_imdb_gpu --workdir runs/bert
 Then: zoo fill-mask --workdir runs/bert "The acting was [MASK] and the plot made no [MASK]."
+Here: 33.4 % of masked tokens and 4.00 nats (seed 0; bigrams 25.9 % and 4.04), 67.2 % of next
+  sentences (always the commoner answer: 55.8 %); 300 s of an H200 that another run shared.
+  docs/benchmarks.md.
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +18,10 @@ def get_config(arg=None):
     assert arg is None, f"bert_imdb_gpu takes no argument, not {arg!r}"
     config = ConfigDict()
     config.seed = 0
-    config.total = "6000 steps"
+    config.total = "1500 steps"
     config.log_every = "100 steps"
-    config.eval_every = "2000 steps"
-    config.save_every = "2000 steps"
+    config.eval_every = "375 steps"
+    config.save_every = "375 steps"
     config.best_metric = "held_out/masked_lm_accuracy"
 
     config.data = ConfigDict()
