@@ -2,11 +2,11 @@
 
     python benchmarks/plan_check.py [--rows REGEX]
 
-Needs the TPU compiler (`pip install '.[tpu]'`), no TPU, and two minutes or so of one core a row. The
-model, the batch and the chips are those of the published run; its sharding is FSDP and its
-recomputation that of every layer, which comes as near as Zoo's own options do. Prints the published
-seconds a step, the plan's, and the first over the second: a plan is a lower bound, so that a ratio
-below one would be a fault of its model, and the larger ones say how far a real run is from it.
+Needs the TPU compiler (`pip install '.[tpu]'`), no TPU, and two minutes or so of one core a row.
+The model, the batch and the chips are those of the published run; its sharding is FSDP and every
+layer is recomputed, which comes as near as Zoo's own options do. Prints the published seconds a
+step, the plan's, and the first over the second: a plan is a lower bound, so that a ratio below one
+would be a fault of its model, and the larger ones say how far a real run is from it.
 """
 
 import argparse

@@ -215,6 +215,24 @@ def test_flops_are_those_of_the_closed_formula(family, scan, monkeypatch, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("topology", ["v6e:2x2", "tpu7x:2x2x1"])
+def test_what_a_sparse_core_could_do_is_planned_too(topology, monkeypatch, tmp_path):
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    model = {"width": 512, "depth": 1, "mlp_dim": 512, "num_heads": 4, "vocab_size": 30_000}
+    text = {"kind": "lm", "name": "text", "dir": "none", "tokenizer": "none"}
+    config = parse_config(
+        {
+            "model": {"family": "decoder", "dtype": "bfloat16", "attention": "xla", **model},
+            "data": text | {"length": 256, "batch_size": 64},
+            "mesh": {"data": 1, "fsdp": -1},
+        }
+    )
+    assert {one.axes for one in plan(config, topology).traffic} == {("fsdp",)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_evaluation_and_decoding_are_planned_too(monkeypatch, tmp_path):
     pytest.importorskip("libtpu")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))

@@ -22,6 +22,21 @@ from zoo.tasks.build import abstract_model, abstract_params
 from zoo.training.optimizer import make_optimizer
 from zoo.training.runner import make_runner
 
+# v5p, v6e and TPU7x leave look-ups, their gradients and collectives to their SparseCores, beside
+# the other work, and JAX cannot read the text of such a program. Without these options of the
+# compiler the TensorCores do it, as on other chips.
+SPARSE_CORE = dict.fromkeys(
+    (
+        "xla_tpu_offload_gather_to_sparsecore",
+        "xla_tpu_enable_offloading_scatter_to_sparsecore",
+        "xla_tpu_enable_sparse_core_collective_offload_all_gather",
+        "xla_tpu_enable_sparse_core_collective_offload_all_reduce",
+        "xla_tpu_enable_sparse_core_collective_offload_reduce_scatter",
+        "xla_tpu_enable_sparse_core_collective_offload_nd_reduce_scatter",
+    ),
+    False,
+)
+
 
 class Compiled(NamedTuple):
     """What came out.
@@ -84,9 +99,10 @@ def compile_decoding(config: Config, devices: Any) -> Compiled:
 
 
 def _compile(lower: Any, mesh: Mesh, held: dict[str, int]) -> Compiled:
+    options = SPARSE_CORE if mesh.devices.flat[0].platform == "tpu" else None
     start = time.process_time()
     with jax.set_mesh(mesh):
-        executable = lower().compile()
+        executable = lower().compile(compiler_options=options)
     return Compiled(executable, mesh, held, time.process_time() - start)
 
 
