@@ -5,9 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Newer ones do not know it, and end where they see one that they do not know.
-OLD = " --xla_cpu_use_fusion_emitters=false" if version("jaxlib") < "0.11" else ""
-FLAGS = " ".join(
+os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
@@ -15,14 +13,16 @@ FLAGS = " ".join(
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+        "--xla_cpu_use_fusion_emitters=false" if version("jaxlib") < "0.11" else "",
     ]
 )
-os.environ["XLA_FLAGS"] = FLAGS + OLD
 
 import jax
 
+# The flags are read here. The last one must be gone when the TPU compiler reads them: it is newer,
+# does not know it, and would end the process.
 jax.devices()
-os.environ["XLA_FLAGS"] = FLAGS  # the TPU compiler reads them too, and is a newer one
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("--xla_cpu_use_fusion_emitters=false", "")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Many tests compile the same program, and so does the next run.
