@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from tests.torch_library import torch
 from zoo.config.decoder import DecoderConfig
 
-torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 # Parameters, ours -> theirs; several of ours under one name are joined along their last axis.

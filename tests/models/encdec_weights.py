@@ -4,9 +4,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
+from tests.torch_library import torch
 
 _T5_ATTENTION = {"q": "q", "k": "k", "v": "v", "out": "o"}
 _T5_LAYERS = {

@@ -10,7 +10,6 @@ from tests.models.torch_weights import (
     HF_DINOV3,
     HF_VIT,
     TIMM,
-    declare_torchvision_operators,
     to_torch,
     torch,
 )
@@ -22,10 +21,8 @@ pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 
 @pytest.fixture(scope="module")
 def timm_vit():
-    library = declare_torchvision_operators()
     vision_transformer = pytest.importorskip("timm.models.vision_transformer")
-    yield vision_transformer.VisionTransformer
-    del library
+    return vision_transformer.VisionTransformer
 
 
 def make_timm(VisionTransformer, cfg, *, img_size=(8, 12), **options):

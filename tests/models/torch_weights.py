@@ -4,9 +4,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
+from tests.torch_library import torch
 
 # Modules, ours -> theirs; several of ours under one name are joined along the outputs.
 TIMM = {
@@ -69,17 +68,6 @@ HF_DINOV3 = {
     "norm": "norm",
 }
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-
-
-def declare_torchvision_operators() -> Any:
-    """What timm's import of torchvision needs where there is no build of it for the CPU.
-
-    Returns the library that declares the two operators: keep it alive.
-    """
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def to_torch(params: dict[str, Any], names: dict[str, str], patch_size: int) -> dict[str, Any]:
