@@ -14,6 +14,7 @@ from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.vit import resize_positions
+from zoo.pretrained.opening import Pretrained, check_settings, is_pretrained, open_pretrained
 from zoo.tasks.build import Params, abstract_params
 from zoo.training.checkpoint import (
     Checkpoints,
@@ -86,8 +87,9 @@ class Weights:
         return unflatten(like, mean)
 
 
-def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
-    """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`.
+def open_weights(path: str | Path, *, newest: bool = False) -> Weights | Pretrained:
+    """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`; or weights as
+    others publish them, in any format of `zoo.pretrained`.
 
     Args:
       newest: of a workdir, take the newest one rather than the best: the last ones are to be
@@ -98,7 +100,9 @@ def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
     Raises:
       UserError: there is none, or none that can be read.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if is_pretrained(path):
+        return open_pretrained(path)
     step = None
     if path.name.isdigit() and (path / "meta").exists():
         directory, step = path.parent, int(path.name)
@@ -110,7 +114,8 @@ def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
         steps = checkpoints.steps()
     if not steps:
         raise UserError(
-            f"no checkpoint in {path}: give a workdir of `zoo train`, or WORKDIR/checkpoints/STEP"
+            f"no checkpoint in {path}: give a workdir of `zoo train`, WORKDIR/checkpoints/STEP, or "
+            "a directory or file of published weights"
         )
     if step is None:
         metas = checkpoints.metas()
@@ -152,6 +157,8 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """
     weights = open_weights(path)
     own, theirs = config.model, weights.config.model
+    if isinstance(weights, Pretrained):
+        check_settings(path, theirs, own)
     params = weights.load(mesh)
     there, here = leaves_by_path(_fit_positions(params, theirs, own)), leaves_by_path(fresh)
     bodies = ({k: v for k, v in flat.items() if not k.startswith(HEADS)} for flat in (there, here))

@@ -109,8 +109,12 @@ class Tokenizer:
         return self._library.join([n for n in kept if n not in self._library.specials])
 
     def token(self, number: SupportsIndex) -> str:
-        """How a number is written in the vocabulary; "" where the vocabulary has a hole."""
-        return self._library.tokens[number] or ""
+        """How a number is written in the vocabulary; "" where it has a hole, and beyond its end.
+
+        Published models have more rows than tokens, for a round number of them.
+        """
+        tokens = self._library.tokens
+        return (tokens[number] if int(number) < len(tokens) else None) or ""
 
     def id(self, token: str) -> int | None:
         """The number of a token as the vocabulary writes it."""

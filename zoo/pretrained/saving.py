@@ -1,0 +1,126 @@
+"""Writes a model as others read it: a directory that appears whole or not at all."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+
+from zoo.config import UserError
+from zoo.config.bert import BertConfig
+from zoo.config.decoder import DecoderConfig
+from zoo.config.load import to_dict
+from zoo.config.schema import Config
+from zoo.data.text.tokenizers import Tokenizer
+from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, native
+from zoo.pretrained.files import write_safetensors
+from zoo.pretrained.mapped import Shapes, export, specs_of
+from zoo.pretrained.opening import SETTINGS
+
+Format = Literal["hf", "timm", "npz", "zoo"]
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+_FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
+    "hf": {BertConfig: (hf_bert,), DecoderConfig: (hf_gpt2, hf_llama)},
+    "timm": {},
+    "npz": {},
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What there is to write."""
+
+    config: Config
+    classes: tuple[str, ...]
+    tokenizer: Tokenizer | None
+    shapes: Shapes  # of the parameters
+    read: Callable[[str, int | None], np.ndarray]  # (path, layer) -> a parameter
+    step: int = 0
+    metrics: dict[str, float | int] = field(default_factory=dict)
+
+
+def save(model: Model, out: Path, format: Format, dtype: str = "float32") -> list[Path]:
+    """Writes a directory, and returns its files.
+
+    Args:
+      out: does not exist yet, or is empty.
+      dtype: of the arrays, of DTYPES.
+
+    Raises:
+      UserError: `out` holds something; the format has no such model; the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already: give another --to, or remove it")
+    write = _native if format == "zoo" else _foreign
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+            work = Path(temporary) / "made"
+            work.mkdir()
+            write(model, work, format, DTYPES[dtype])
+            if out.exists():
+                out.rmdir()
+            work.rename(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    return sorted(one for one in out.rglob("*") if one.is_file())
+
+
+def _native(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
+    arrays, make = export(native.layout(model.shapes), model.shapes, model.read)
+    told = native.write_metadata(model.classes, model.step, model.metrics)
+    write_safetensors(out / native.WEIGHTS, specs_of(arrays, dtype), make, told)
+    _write_json(out / "config.json", to_dict(model.config))
+    if model.tokenizer is not None:
+        model.tokenizer.save(out / native.TOKENIZER)
+
+
+def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
+    module = _choose(model, format, out)
+    cfg = model.config.model
+    arrays, make = export(module.layout(cfg), model.shapes, model.read)
+    own = {module.publish(name, cfg): name for name in arrays}
+    specs = specs_of({new: arrays[name] for new, name in own.items()}, dtype)
+    write_safetensors(
+        out / "model.safetensors", specs, lambda new: make(own[new]), {"format": "pt"}
+    )
+    tree = module.write_config(cfg, model.classes)
+    _write_json(out / "config.json", {**tree, "dtype": dtype.name})
+    if model.tokenizer is not None:
+        model.tokenizer.save(out)
+
+
+def _choose(model: Model, format: str, out: Path) -> Any:
+    """The first format of its kind that says all of a config: reading it back gives the same."""
+    cfg = model.config.model
+    family = cfg.__struct_config__.tag
+    reasons = []
+    for module in _FORMATS[format].get(type(cfg), ()):
+        table = module.layout(cfg)
+        try:
+            export(table, model.shapes, model.read)
+            names = {row.theirs: "" for row in table.rows if {*row.ours} <= model.shapes.keys()}
+            back = module.read_config(module.write_config(cfg, model.classes), names, out)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        odd = [key for key in SETTINGS if getattr(back, key, None) != getattr(cfg, key, None)]
+        if not odd:
+            return module
+        reasons.append(
+            f"{table.name} has {odd[0]} {getattr(back, odd[0])}, not {getattr(cfg, odd[0])}"
+        )
+    what = "; ".join(reasons) or f"there is no model of family {family!r} in it"
+    raise UserError(f"--format {format} cannot hold this model: {what}")
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.write_text(json.dumps(tree, indent=2) + "\n")
