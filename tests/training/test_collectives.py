@@ -38,11 +38,7 @@ SEQUENCE = {
     ("all-reduce", ("sequence",), "picked"),
     ("all-gather", ("sequence",), "ids"),  # the segments of keys
     ("collective-permute", ("sequence",), "ids"),  # targets, shifted right
-    (
-        "collective-permute",
-        ("sequence",),
-        "picked",
-    ),  # the gradient of the token that a pooler reads
+    ("collective-permute", ("sequence",), "picked"),  # the gradient of the token that a pooler reads
 }
 # A table of positions: its gradient is made by tokens.
 POSITIONS = {("all-gather", ("sequence",), "sums")}

@@ -44,8 +44,9 @@ class Mapped:
         self._rows = {
             path: (row, row.ours.index(path)) for row in active(layout, shapes) for path in row.ours
         }
+        own = {row.theirs for row, _ in self._rows.values()}
         self._twins = {
-            of: name for name, of in layout.tied.items() if name in spelled and of in spelled
+            of: name for name, of in layout.tied.items() if name in spelled and name not in own
         }
         self.report = tuple(self._check(layout))
 

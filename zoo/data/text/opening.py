@@ -7,16 +7,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo.config import UserError
+from zoo.data.text import llama2c
 from zoo.data.text.pieces import HfPieces, Pieces, SentencePieces, byte_level, wordpiece
 
 SETTINGS_FILE = "zoo_tokenizer.json"
 LAYOUTS = (
     "a directory that `zoo data tokenizer` made, tokenizer.json, vocab.txt (WordPiece), vocab.bpe "
-    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), or *.model (SentencePiece)"
+    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), *.model (SentencePiece), or "
+    "llama2.c's tokenizer.bin"
 )
 # BPE's merges by the vocabularies that lie beside them.
 _VOCABULARIES = ("encoder.json", "vocab.json")
 _MERGES = ("vocab.bpe", "merges.txt")
+_LLAMA2C = "tokenizer.bin"
 
 
 class Files(NamedTuple):
@@ -49,7 +52,7 @@ def find_files(path: Path) -> Files:
         return _of_file(path)
     if (path / SETTINGS_FILE).is_file():
         return _of_settings(path)
-    names = ("tokenizer.json", *_MERGES, "vocab.txt")
+    names = ("tokenizer.json", *_MERGES, "vocab.txt", _LLAMA2C)
     found = [path / name for name in names if (path / name).is_file()]
     found += sorted(path.glob("*.model"))
     if not found:
@@ -97,6 +100,8 @@ def _of_file(path: Path) -> Files:
         return Files("bpe", pair)
     if path.suffix == ".txt":
         return Files("wordpiece", (path,), lowercase=_is_uncased(path))
+    if path.name == _LLAMA2C:
+        return Files("llama2c", (path,))
     if path.suffix == ".json":
         return Files("json", (path,))
     raise UserError(f"{path} is no tokenizer: give {LAYOUTS}")
@@ -129,6 +134,8 @@ def _open(files: Files) -> Pieces:
 
         found = BPE.read_file(*map(str, files.paths))
         library = byte_level(*found, lowercase=files.lowercase)
+    elif files.kind == "llama2c":
+        library = llama2c.build(llama2c.read_pieces(path))
     else:
         from tokenizers import Tokenizer
 

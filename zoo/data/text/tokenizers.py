@@ -169,7 +169,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
       path: a directory that `zoo data tokenizer` made, `tokenizer.json`, `vocab.txt` (WordPiece,
         uncased unless a tokenizer_config.json beside it says otherwise), `vocab.bpe` or
         `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a `*.model`
-        (SentencePiece), or a directory with one of these.
+        (SentencePiece), llama2.c's `tokenizer.bin`, or a directory with one of these.
 
     Raises:
       UserError: nothing is there, or something else.
