@@ -88,6 +88,11 @@ def write_activation(name: str) -> str:
     return _NAMES[name]
 
 
+def names_or_numbers(classes: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Class names, or those that stand for numbers, where there are other ones than classes."""
+    return classes if len(classes) == count else tuple(f"LABEL_{i}" for i in range(count))
+
+
 def labels(classes: tuple[str, ...]) -> dict[str, Any]:
     """Class names as `config.json` has them."""
     return {

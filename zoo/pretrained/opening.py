@@ -24,9 +24,20 @@ from zoo.config.data import (
 )
 from zoo.config.load import nearest
 from zoo.config.schema import Config
+from zoo.config.vit import ViTConfig
 from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
-from zoo.pretrained import hf_bert, hf_gpt2, hf_json, hf_llama, llama2c, native
+from zoo.pretrained import (
+    hf_bert,
+    hf_gpt2,
+    hf_json,
+    hf_llama,
+    hf_vit,
+    images,
+    llama2c,
+    native,
+    timm_vit,
+)
 from zoo.pretrained.files import PICKLES, ArrayFile, open_arrays, read_json
 from zoo.pretrained.mapped import Mapped, Shapes
 from zoo.pretrained.table import Layout, Shape
@@ -37,13 +48,14 @@ from zoo.tasks.build import Params, abstract_params
 SETTINGS = (
     "num_heads", "num_kv_heads", "norm_epsilon", "gelu", "activation", "norm_from_zero",
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
-    "window", "global_every", "position", "norm_after_pool",
+    "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
+    hf_vit.MODEL_TYPE: hf_vit,
 }
 _LM_LENGTH = 1024  # tokens of a row to train or evaluate on, where the model takes more
 
@@ -199,6 +211,8 @@ def _find(path: Path) -> Found:
             f"{settings}: model_type {kind!r} is none that Zoo has a model for"
             f"{nearest(str(kind), [*HUGGING_FACE])}"
         )
+    if timm_vit.is_timm(file.specs):
+        return _timm(file, settings, tree)
     raise UserError(f"{path} needs the config.json that was published with it beside it")
 
 
@@ -238,9 +252,21 @@ def _hugging_face(format: Any, file: ArrayFile, directory: Path, tree: dict[str,
     path = directory / "config.json"
     model = format.read_config(tree, spelled, path)
     classes = hf_json.read(tree, hf_json.Model, path).classes
+    if isinstance(model, ViTConfig):
+        data, kept = images.hugging_face(model, directory), classes if model.num_classes else ()
+        return Found(file, model, format.layout(model), spelled, data, kept)
     data, tokenizer = _text_data(model, directory, classes), _tokenizer(directory)
     kept = classes if getattr(model, "has_classes", False) else ()
     return Found(file, model, format.layout(model), spelled, data, kept, tokenizer)
+
+
+def _timm(file: ArrayFile, settings: Path, tree: dict[str, Any]) -> Found:
+    json = timm_vit.read_json(tree, settings)
+    model = timm_vit.read_config(tree, file.specs, settings)
+    classes = hf_json.names_or_numbers(tuple(json.label_names or ()), model.num_classes or 0)
+    data = images.timm(model, json.pretrained_cfg, settings)
+    spelled = {name: name for name in file.specs}
+    return Found(file, model, timm_vit.layout(model), spelled, data, classes)
 
 
 def _tokenizer(directory: Path) -> Tokenizer | None:

@@ -12,13 +12,15 @@ import numpy as np
 
 from zoo.config import UserError
 from zoo.config.bert import BertConfig
+from zoo.config.data import ImageData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.load import to_dict
 from zoo.config.schema import Config
+from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
-from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, native
+from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, hf_vit, images, native, timm_vit
 from zoo.pretrained.files import write_safetensors
-from zoo.pretrained.mapped import Shapes, export, specs_of
+from zoo.pretrained.mapped import Shapes, export, specs_of, their_shapes
 from zoo.pretrained.opening import SETTINGS
 
 Format = Literal["hf", "timm", "npz", "zoo"]
@@ -28,8 +30,8 @@ DTYPES = {
     "float16": np.dtype(np.float16),
 }
 _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
-    "hf": {BertConfig: (hf_bert,), DecoderConfig: (hf_gpt2, hf_llama)},
-    "timm": {},
+    "hf": {BertConfig: (hf_bert,), DecoderConfig: (hf_gpt2, hf_llama), ViTConfig: (hf_vit,)},
+    "timm": {ViTConfig: (timm_vit,)},
     "npz": {},
 }
 
@@ -89,11 +91,16 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
     arrays, make = export(module.layout(cfg), model.shapes, model.read)
     own = {module.publish(name, cfg): name for name in arrays}
     specs = specs_of({new: arrays[name] for new, name in own.items()}, dtype)
-    write_safetensors(
-        out / "model.safetensors", specs, lambda new: make(own[new]), {"format": "pt"}
-    )
+    told = {} if format == "timm" else {"format": "pt"}  # without it, transformers refuses a file
+    write_safetensors(out / "model.safetensors", specs, lambda new: make(own[new]), told)
     tree = module.write_config(cfg, model.classes)
-    _write_json(out / "config.json", {**tree, "dtype": dtype.name})
+    data = model.config.data
+    if isinstance(cfg, ViTConfig) and isinstance(data, ImageData):
+        if format == "timm":
+            tree["pretrained_cfg"] = images.write_timm(data, cfg)
+        else:
+            _write_json(out / images.PROCESSOR, images.write_processor(data, cfg))
+    _write_json(out / "config.json", tree if format == "timm" else {**tree, "dtype": dtype.name})
     if model.tokenizer is not None:
         model.tokenizer.save(out)
 
@@ -106,9 +113,8 @@ def _choose(model: Model, format: str, out: Path) -> Any:
     for module in _FORMATS[format].get(type(cfg), ()):
         table = module.layout(cfg)
         try:
-            export(table, model.shapes, model.read)
-            names = {row.theirs: "" for row in table.rows if {*row.ours} <= model.shapes.keys()}
-            back = module.read_config(module.write_config(cfg, model.classes), names, out)
+            specs = specs_of(dict(their_shapes(table, model.shapes)), DTYPES["float32"])
+            back = module.read_config(module.write_config(cfg, model.classes), specs, out)
         except UserError as error:
             reasons.append(str(error))
             continue

@@ -107,6 +107,20 @@ def packed(ours: tuple[str, ...], theirs: str) -> tuple[Row, ...]:
     )
 
 
+def patches(ours: str, theirs: str, patch_size: int) -> tuple[Row, ...]:
+    """A convolution of patches, PyTorch's [out, channels, rows, cols]; ours [pixels, out]."""
+    P = patch_size
+
+    def export(x: np.ndarray) -> np.ndarray:
+        return x.reshape(P, P, -1, x.shape[1]).transpose(3, 2, 0, 1)
+
+    def restore(x: np.ndarray, shape: Shape) -> np.ndarray:
+        return x.transpose(2, 3, 1, 0).reshape(shape)
+
+    kernel = Row((f"{ours}/kernel",), f"{theirs}.weight", Way(export, restore))
+    return kernel, Row((f"{ours}/bias",), f"{theirs}.bias")
+
+
 def norm(ours: str, theirs: str) -> tuple[Row, ...]:
     """PyTorch's LayerNorm, or an RMSNorm, which has no bias."""
     return (Row((f"{ours}/scale",), f"{theirs}.weight"), Row((f"{ours}/bias",), f"{theirs}.bias"))
