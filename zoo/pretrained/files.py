@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -221,9 +220,6 @@ def write_safetensors(
     Args:
       specs: of all arrays; they are laid out by type, then by name.
       read: name -> the array, of that shape and type.
-
-    Raises:
-      UserError: the disk is full or cannot be written to; what was begun is removed.
     """
     rank = {dtype: i for i, dtype in enumerate(DTYPES.values())}
     order = sorted(specs, key=lambda name: (rank[specs[name].dtype], name))
@@ -235,19 +231,22 @@ def write_safetensors(
         header[name] = {"dtype": _NAMES[dtype], "shape": [*shape], "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in order:
-                array = np.asarray(read(name), specs[name].dtype, order="C")
-                assert array.shape == specs[name].shape, name
-                file.write(array.reshape(-1).view(np.uint8).data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            array = np.asarray(read(name), specs[name].dtype, order="C")
+            assert array.shape == specs[name].shape, name
+            file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def write_npz(path: Path, specs: Mapping[str, Spec], read: Callable[[str], np.ndarray]) -> None:
+    """An archive as `numpy.savez` makes it, with one array in memory at a time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, (shape, dtype) in specs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                array = np.asarray(read(name), dtype, order="C")
+                assert array.shape == shape, name
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -36,6 +36,7 @@ from zoo.pretrained import (
     images,
     llama2c,
     native,
+    npz_vit,
     timm_vit,
 )
 from zoo.pretrained.files import PICKLES, ArrayFile, open_arrays, read_json
@@ -213,6 +214,8 @@ def _find(path: Path) -> Found:
         )
     if timm_vit.is_timm(file.specs):
         return _timm(file, settings, tree)
+    if npz_vit.is_vit(file.specs):
+        return _npz(file)
     raise UserError(f"{path} needs the config.json that was published with it beside it")
 
 
@@ -267,6 +270,15 @@ def _timm(file: ArrayFile, settings: Path, tree: dict[str, Any]) -> Found:
     data = images.timm(model, json.pretrained_cfg, settings)
     spelled = {name: name for name in file.specs}
     return Found(file, model, timm_vit.layout(model), spelled, data, classes)
+
+
+def _npz(file: ArrayFile) -> Found:
+    spelled = npz_vit.spell(file.specs)
+    specs = {name: file.specs[own] for name, own in spelled.items()}
+    model = npz_vit.read_config({}, specs, file.path)
+    layout = npz_vit.layout(model, specs)
+    classes = hf_json.names_or_numbers((), model.num_classes or 0)
+    return Found(file, model, layout, spelled, images.plain(model), classes)
 
 
 def _tokenizer(directory: Path) -> Tokenizer | None:

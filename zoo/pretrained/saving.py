@@ -18,8 +18,8 @@ from zoo.config.load import to_dict
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
-from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, hf_vit, images, native, timm_vit
-from zoo.pretrained.files import write_safetensors
+from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, hf_vit, images, native, npz_vit, timm_vit
+from zoo.pretrained.files import write_npz, write_safetensors
 from zoo.pretrained.mapped import Shapes, export, specs_of, their_shapes
 from zoo.pretrained.opening import SETTINGS
 
@@ -32,7 +32,7 @@ DTYPES = {
 _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
     "hf": {BertConfig: (hf_bert,), DecoderConfig: (hf_gpt2, hf_llama), ViTConfig: (hf_vit,)},
     "timm": {ViTConfig: (timm_vit,)},
-    "npz": {},
+    "npz": {ViTConfig: (npz_vit,)},
 }
 
 
@@ -91,6 +91,11 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
     arrays, make = export(module.layout(cfg), model.shapes, model.read)
     own = {module.publish(name, cfg): name for name in arrays}
     specs = specs_of({new: arrays[name] for new, name in own.items()}, dtype)
+    if format == "npz":
+        if dtype != DTYPES["float32"]:
+            raise UserError(f"--format npz is written in float32: leave --dtype {dtype.name} out")
+        write_npz(out / "model.npz", specs, lambda new: make(own[new]))
+        return
     told = {} if format == "timm" else {"format": "pt"}  # without it, transformers refuses a file
     write_safetensors(out / "model.safetensors", specs, lambda new: make(own[new]), told)
     tree = module.write_config(cfg, model.classes)
