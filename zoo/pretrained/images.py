@@ -16,7 +16,7 @@ PROCESSOR = "preprocessor_config.json"
 # Pillow's numbers, by which Hugging Face names how it resizes, with antialiasing.
 _RESAMPLE = {2: "bilinear_antialias", 3: "bicubic_antialias"}
 _INTERPOLATION = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antialias"}
-_HALF = (0.5, 0.5, 0.5)
+_HALF = (0.5,)  # of every channel
 
 
 class Processor(msgspec.Struct, kw_only=True):
@@ -140,6 +140,8 @@ def _data(
     scale: float,
 ) -> ImageData:
     assert model.image_size is not None
+    if model.channels == 1:  # some files say a grey image's number three times
+        mean, std = (value[:1] if len({*value}) == 1 else value for value in (mean, std))
     return ImageData(
         name="folder",
         image_size=model.image_size,
