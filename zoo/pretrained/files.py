@@ -89,8 +89,10 @@ class Safetensors:
                     self._files[name] = shard
 
     def read(self, name: str, layer: int | None = None) -> np.ndarray:
-        """Reads the bytes of this array alone, and leaves no map of the file in memory."""
-        with _opened(self._files[name]) as file:
+        """Reads the bytes that are asked for alone, and leaves no map of the file in memory."""
+        # What is read of a mapped file counts as memory of this process, besides the array; but
+        # without a map the library reads all of an array to give a part.
+        with _opened(self._files[name], "pread" if layer is None else "mmap") as file:
             return file.get_tensor(name) if layer is None else file.get_slice(name)[layer]
 
 
@@ -278,12 +280,11 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, backend: str = "pread") -> Iterator[Any]:
     if not path.is_file():
         raise UserError(f"{path} is not there: fetch all files of the model")
-    # Plain reads: what is read of a mapped file would count as memory of this process.
     with (
         _explained(path, "safetensors file"),
-        safe_open(path, framework="numpy", backend="pread") as file,
+        safe_open(path, framework="numpy", backend=backend) as file,
     ):
         yield file

@@ -45,9 +45,10 @@ class Mapped:
             path: (row, row.ours.index(path)) for row in active(layout, shapes) for path in row.ours
         }
         own = {row.theirs for row, _ in self._rows.values()}
-        self._twins = {
-            of: name for name, of in layout.tied.items() if name in spelled and name not in own
-        }
+        self._twins: dict[str, list[str]] = {}
+        for name, of in layout.tied.items():
+            if name in spelled and name not in own:
+                self._twins.setdefault(of, []).append(name)
         self.report = tuple(self._check(layout))
 
     def read(self, path: str, layer: int | None = None) -> np.ndarray:
@@ -66,12 +67,12 @@ class Mapped:
         numbered = "{}" in row.theirs
         name = row.theirs.format(layer) if numbered else row.theirs
         theirs = self._array(name, None if numbered else layer)
-        twin = self._twins.get(name)
-        if twin is not None and not np.array_equal(theirs, self._array(twin, None)):
-            raise UserError(
-                f"{self._file.path}: {self._spelled[twin]} is another array than "
-                f"{self._spelled[name]}, and the model has one for both"
-            )
+        for twin in self._twins.get(name, ()):
+            if not np.array_equal(theirs, self._array(twin, None)):
+                raise UserError(
+                    f"{self._file.path}: {self._spelled[twin]} is another array than "
+                    f"{self._spelled[name]}, and the model has one for both"
+                )
         return row.part(theirs, index, one_layer(row, self.shapes))
 
     def _array(self, name: str, layer: int | None) -> np.ndarray:
@@ -172,6 +173,7 @@ def export(
     Raises:
       UserError: the format has no place for a parameter.
     """
+    theirs = dict(their_shapes(layout, shapes))
     makers: dict[str, tuple[Row, int | None]] = {}
     for row in active(layout, shapes):
         if "{}" in row.theirs:
@@ -184,10 +186,12 @@ def export(
         row, layer = makers[name]
         if layer is not None or not is_stacked(row.ours[0]):
             return row.join(read(path, layer) for path in row.ours)
-        depth = shapes[row.ours[0]][0]
-        return np.stack([row.join(read(path, i) for path in row.ours) for i in range(depth)])
+        whole = np.empty(theirs[name], np.float32)
+        for i in range(len(whole)):
+            whole[i] = row.join(read(path, i) for path in row.ours)
+        return whole
 
-    return dict(their_shapes(layout, shapes)), make
+    return theirs, make
 
 
 def specs_of(shapes: Mapping[str, Shape], dtype: np.dtype) -> dict[str, Spec]:

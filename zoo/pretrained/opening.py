@@ -19,11 +19,13 @@ from zoo.config.data import (
     LabelledData,
     LmData,
     MaskedData,
+    PairData,
     QuestionData,
     TagData,
 )
 from zoo.config.load import nearest
 from zoo.config.schema import Config
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
@@ -32,6 +34,7 @@ from zoo.pretrained import (
     hf_gpt2,
     hf_json,
     hf_llama,
+    hf_t5,
     hf_vit,
     images,
     llama2c,
@@ -50,12 +53,14 @@ SETTINGS = (
     "num_heads", "num_kv_heads", "norm_epsilon", "gelu", "activation", "norm_from_zero",
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
     "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
+    "norm", "norm_order", "gated", "attention_scale", "logits_scale", "tied", "post_norm",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
+    hf_t5.MODEL_TYPE: hf_t5,
     hf_vit.MODEL_TYPE: hf_vit,
 }
 _LM_LENGTH = 1024  # tokens of a row to train or evaluate on, where the model takes more
@@ -293,6 +298,8 @@ def _tokenizer(directory: Path) -> Tokenizer | None:
 def _text_data(model: Any, directory: Path, classes: tuple[str, ...] = ()) -> Any:
     """The kind of data that a model of text is for, in rows as long as it takes."""
     shared: dict[str, Any] = {"name": "text", "tokenizer": str(directory)}
+    if isinstance(model, TransformerConfig):
+        return PairData(**shared)
     if not isinstance(model, BertConfig):
         return LmData(**shared, length=min(model.max_length or _LM_LENGTH, _LM_LENGTH))
     shared["length"] = model.max_length

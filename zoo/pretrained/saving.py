@@ -16,9 +16,20 @@ from zoo.config.data import ImageData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.load import to_dict
 from zoo.config.schema import Config
+from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
-from zoo.pretrained import hf_bert, hf_gpt2, hf_llama, hf_vit, images, native, npz_vit, timm_vit
+from zoo.pretrained import (
+    hf_bert,
+    hf_gpt2,
+    hf_llama,
+    hf_t5,
+    hf_vit,
+    images,
+    native,
+    npz_vit,
+    timm_vit,
+)
 from zoo.pretrained.files import write_npz, write_safetensors
 from zoo.pretrained.mapped import Shapes, export, specs_of, their_shapes
 from zoo.pretrained.opening import SETTINGS
@@ -30,7 +41,12 @@ DTYPES = {
     "float16": np.dtype(np.float16),
 }
 _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
-    "hf": {BertConfig: (hf_bert,), DecoderConfig: (hf_gpt2, hf_llama), ViTConfig: (hf_vit,)},
+    "hf": {
+        BertConfig: (hf_bert,),
+        DecoderConfig: (hf_gpt2, hf_llama),
+        TransformerConfig: (hf_t5,),
+        ViTConfig: (hf_vit,),
+    },
     "timm": {ViTConfig: (timm_vit,)},
     "npz": {ViTConfig: (npz_vit,)},
 }

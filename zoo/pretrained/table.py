@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 Shape = tuple[int, ...]
-BLOCKS = "blocks/"
 
 
 class Way(NamedTuple):
@@ -128,4 +127,4 @@ def norm(ours: str, theirs: str) -> tuple[Row, ...]:
 
 def is_stacked(path: str) -> bool:
     """Whether a parameter of ours has an axis of layers in front."""
-    return path.startswith(BLOCKS)
+    return "blocks" in path.split("/")
