@@ -227,8 +227,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", choices=choices, default="float32", help=text)
     json_flag(sub)
 
-    sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
-    sub.add_argument("path", metavar="PATH", help="a workdir, or WORKDIR/checkpoints/STEP")
+    sub = command("inspect", run_inspect, "arrays of a checkpoint or of weights: names, shapes")
+    sub.add_argument(
+        "path", metavar="PATH", help="a workdir, WORKDIR/checkpoints/STEP, or published weights"
+    )
     json_flag(sub)
 
     for sub in commands.choices.values():

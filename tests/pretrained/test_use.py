@@ -14,6 +14,7 @@ from zoo.config import UserError, parse_config
 from zoo.config.load import to_dict
 from zoo.config.schema import MeshConfig
 from zoo.experiment.evaluate import evaluate_weights
+from zoo.models.positions import resize_positions
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import init_params
 from zoo.training.loop import train
@@ -87,6 +88,18 @@ def test_a_run_starts_from_published_weights_of_images(vit, capsys):
     np.testing.assert_array_equal(found["head"]["kernel"], fresh["head"]["kernel"])
     del found["head"], published["head"]
     jax.tree.map(np.testing.assert_array_equal, found, published)
+
+
+def test_positions_go_to_another_grid_as_the_source_takes_them_there(vit):
+    config = tiny_config(
+        model={**VIT, "image_size": 16}, data={"image_size": 16}, init_from=str(vit)
+    )
+    fresh = init_params(config, jax.random.key(0))
+    found = params_from(str(vit), config, fresh, _mesh())["pos_embed"]
+    table = load(vit)[1]["pos_embed"]
+    expected = resize_positions(table, (2, 2), (4, 4), "bicubic")
+    assert config.model.position_resize == "bilinear"
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_classifier_of_texts_starts_from_a_bare_encoder_and_goes_out(texts, tmp_path, capsys):

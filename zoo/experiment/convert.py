@@ -73,7 +73,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     counts = {state: states.count(state) for state in ("mapped", "tied", "skipped")}
     lines = [f"{found['from']}, a {found['family']} of {found['parameters']:,} parameters"]
     if found["arrays"]:
-        lines.append(", ".join(f"{count} arrays {state}" for state, count in counts.items()))
+        lines.append("{mapped} arrays mapped, {tied} tied, {skipped} skipped".format(**counts))
     lines += [
         f"  {one['state']}  {one['name']}  {one['what']}"
         for one in found["arrays"]

@@ -42,7 +42,7 @@ from zoo.pretrained import (
     npz_vit,
     timm_vit,
 )
-from zoo.pretrained.files import PICKLES, ArrayFile, open_arrays, read_json
+from zoo.pretrained.files import INDEX, PICKLES, ArrayFile, open_arrays, read_json
 from zoo.pretrained.mapped import Mapped, Shapes
 from zoo.pretrained.table import Layout, Shape
 from zoo.sharding.mesh import make_mesh
@@ -126,9 +126,9 @@ class Pretrained:
 def is_pretrained(path: Path) -> bool:
     """Whether weights of others are meant by a path, rather than a run."""
     if path.is_dir():
-        kinds = (".safetensors", ".json", ".npz", *PICKLES)
+        kinds = (".safetensors", INDEX, ".npz", *PICKLES)
         own = (path / "checkpoints").is_dir() or any(path.glob("[0-9]*/meta"))
-        return not own and any(one.suffix in kinds for one in path.iterdir())
+        return not own and any(one.name.endswith(kinds) for one in path.iterdir())
     return path.is_file()
 
 

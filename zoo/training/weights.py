@@ -148,7 +148,8 @@ def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> st
 def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """Another run's parameters, made to fit: `config.init_from`.
 
-    A ViT's learned positions of another grid are interpolated. Heads that the other model lacks,
+    A ViT's learned positions of another grid are interpolated, of published weights by the method
+    that their own code has. Heads that the other model lacks,
     or has for other classes, stay `fresh`, and its own other heads are left behind; everything
     else must be there, with the same shape.
 
@@ -160,7 +161,10 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     if isinstance(weights, Pretrained):
         check_settings(path, theirs, own)
     params = weights.load(mesh)
-    there, here = leaves_by_path(_fit_positions(params, theirs, own)), leaves_by_path(fresh)
+    # Who publishes weights says how they are taken to another resolution.
+    method = getattr(theirs if isinstance(weights, Pretrained) else own, "position_resize", "")
+    fitted = _fit_positions(params, theirs, own, method)
+    there, here = leaves_by_path(fitted), leaves_by_path(fresh)
     bodies = ({k: v for k, v in flat.items() if not k.startswith(HEADS)} for flat in (there, here))
     check_same(path, *bodies)
     # A tagger's two classes are not the start and the end of an answer, though of one shape.
@@ -177,12 +181,10 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     return map_by_path(take, fresh)
 
 
-def _fit_positions(params: Params, theirs: Any, own: Any) -> Params:
+def _fit_positions(params: Params, theirs: Any, own: Any, method: str) -> Params:
     """A ViT's learned positions, on the grid of another one; other parameters as they are."""
     vits = isinstance(own, ViTConfig) and isinstance(theirs, ViTConfig)
     if not vits or {own.position, theirs.position} != {"learned"} or own.grid == theirs.grid:
         return params
-    resized = resize_positions(
-        params["pos_embed"], theirs.grid, own.grid, method=own.position_resize
-    )
+    resized = resize_positions(params["pos_embed"], theirs.grid, own.grid, method=method)
     return {**params, "pos_embed": resized}
