@@ -1,5 +1,7 @@
 """What transformers saves loads here with its logits; what is saved here loads there unchanged."""
 
+import json
+
 import jax.numpy as jnp
 import pytest
 
@@ -7,6 +9,7 @@ from tests.models.berts import make_batch, run_head
 from tests.pretrained.oracles import close, inputs, round_trip, tensor, torch, transformers
 from tests.pretrained.published import load
 from zoo.config.bert import Head
+from zoo.pretrained.opening import open_pretrained
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 HEADS: dict[Head, str] = {
@@ -60,6 +63,19 @@ def test_every_head_and_both_gelus(head, act, tmp_path):
     expected = logits(theirs(**inputs(batch)))
     for name, value in logits(again(**inputs(batch))).items():
         assert torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_vocabulary_goes_with_it(lower, tmp_path):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abAB", "##a", "##b"]
+    make_theirs("BertForMaskedLM").save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    settings = json.dumps({"do_lower_case": lower})
+    (tmp_path / "theirs" / "tokenizer_config.json").write_text(settings)
+    round_trip(tmp_path, transformers.BertForMaskedLM)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+    ours = open_pretrained(tmp_path / "theirs").tokenizer
+    assert theirs("Ab A b")["input_ids"] == [2, *ours.encode("Ab A b").tolist(), 3]
 
 
 def test_a_tokenizer_goes_with_it(tmp_path):

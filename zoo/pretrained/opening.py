@@ -119,7 +119,9 @@ class Pretrained:
             whole = self.mapped.read(path)
             return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda at: whole[at])
 
-        placed = {path: place(path, leaf) for path, leaf in like.items()}
+        # The largest first: while one is made it is there twice, so best beside few others.
+        largest_first = sorted(like.items(), key=lambda item: -item[1].size)
+        placed = {path: place(path, leaf) for path, leaf in largest_first}
         return traverse_util.unflatten_dict(placed, sep="/")
 
 

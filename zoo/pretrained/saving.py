@@ -123,7 +123,7 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
             _write_json(out / images.PROCESSOR, images.write_processor(data, cfg))
     _write_json(out / "config.json", tree if format == "timm" else {**tree, "dtype": dtype.name})
     if model.tokenizer is not None:
-        model.tokenizer.save(out)
+        model.tokenizer.publish(out)
 
 
 def _choose(model: Model, format: str, out: Path) -> Any:

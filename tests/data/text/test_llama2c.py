@@ -74,3 +74,20 @@ def test_a_copy_is_the_same_tokenizer(tmp_path):
     tokenizer = load_tokenizer(tmp_path / "tokenizer.bin")
     tokenizer.save(tmp_path / "copy")
     assert load_tokenizer(tmp_path / "copy").fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("default")
+def test_transformers_cuts_the_same_way_what_is_published(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    write(tmp_path / "tokenizer.bin")
+    tokenizer = load_tokenizer(tmp_path)
+    (tmp_path / "hf").mkdir()
+    tokenizer.publish(tmp_path / "hf")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    for text in ("abc de", "a  bcd ~", "x"):
+        assert theirs(text)["input_ids"] == [1, *tokenizer.encode(text).tolist()]
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (1, 2)
+    again = load_tokenizer(tmp_path / "hf")
+    assert (again.bos, again.eos) == (1, 2)
+    assert again.encode("abc de").tolist() == tokenizer.encode("abc de").tolist()

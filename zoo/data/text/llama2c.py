@@ -1,5 +1,6 @@
 """llama2.c's `tokenizer.bin`: SentencePiece's pieces and scores, as a `tokenizers.Tokenizer`."""
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def read_pieces(path: Path) -> list[tuple[str, float]]:
 
 def build(pieces: list[tuple[str, float]]) -> Any:
     """The library's tokenizer: of two neighbours, those whose union scores best join first."""
-    from tokenizers import Tokenizer, decoders, models, normalizers
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
     vocabulary: dict[str, int] = {}
     for number, (piece, _) in enumerate(pieces):
@@ -60,4 +61,20 @@ def build(pieces: list[tuple[str, float]]) -> Any:
         ]
     )
     library.add_special_tokens([*_ROLES])
+    # Not asked for here: what Hugging Face's libraries put before a text.
+    library.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, _ROLES.index(BOS))]
+    )
     return library
+
+
+def write_json(path: Path, out: Path) -> None:
+    """The same tokenizer as a `tokenizer.json`, and which of its tokens are special for what."""
+    build(read_pieces(path)).save(str(out / "tokenizer.json"))
+    roles = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "unk_token": UNKNOWN,
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(roles, indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,17 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from zoo.config import UserError
+from zoo.data.text import llama2c
 from zoo.data.text.learn import learn
-from zoo.data.text.opening import SETTINGS_FILE, Files, Settings, find_files, open_library
+from zoo.data.text.opening import (
+    ROLES_FILE,
+    SETTINGS_FILE,
+    Files,
+    Settings,
+    find_files,
+    open_library,
+    read_roles,
+)
 from zoo.data.text.pieces import NAMES, SENTINEL, Pieces
 
 Ids = Int32[np.ndarray, " _"]
@@ -32,6 +42,7 @@ class Tokenizer:
       fingerprint: a hash of what the files hold; a copy elsewhere has the same.
       pad, bos, eos, unk, cls, sep, mask: numbers of special tokens; None where there is none. GPT-2
         has one token for `bos` and `eos`; RoBERTa one for `bos` and `cls`, one for `eos` and `sep`.
+        A tokenizer_config.json beside a tokenizer.json says what `bos` and `eos` are.
       sentinels: of T5's <extra_id_0>, <extra_id_1>, ...; may be empty.
       word_starts: whether a token begins a word: no "##", or a space before it. Special ones do.
       byte_lengths: UTF-8 bytes of text that a token stands for, the space before it too; 0 for
@@ -54,6 +65,8 @@ class Tokenizer:
         self._ids = {token: number for number, token in enumerate(tokens) if token is not None}
         for role, names in NAMES.items():
             setattr(self, role, next((self._ids[n] for n in names if n in self._ids), None))
+        for role, token in read_roles(files).items():
+            setattr(self, role, None if token is None else self._ids.get(token))
         if self.mask is not None and self.cls is None:
             self.cls, self.sep = self.bos, self.eos
         found = {int(m[1]): self._ids[m[0]] for m in map(SENTINEL.fullmatch, self._ids) if m}
@@ -130,6 +143,17 @@ class Tokenizer:
         for path in self._files.paths:
             (directory / path.name).write_bytes(path.read_bytes())
         _write_settings(directory, self._files)
+
+    def publish(self, directory: Path) -> None:
+        """The same in a form that Hugging Face's libraries open."""
+        if self._files.kind == "llama2c":
+            llama2c.write_json(self._files.paths[0], directory)
+            return
+        for path in self._files.paths:
+            (directory / path.name).write_bytes(path.read_bytes())
+        if self._files.kind == "wordpiece":
+            case = json.dumps({"do_lower_case": self.lowercase})
+            (directory / ROLES_FILE).write_text(case + "\n")
 
 
 class StreamDecoder:
