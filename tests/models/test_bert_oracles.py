@@ -201,9 +201,8 @@ def test_roberta_numbers_positions_from_two():
     batch["type"] = jnp.zeros_like(batch["type"])
     batch["tokens"] = jnp.where(batch["segment"] > 0, jnp.maximum(batch["tokens"], 2), 1)
     # Token 1 is their padding; its position is row 1, and real tokens' rows start at 2.
-    padded = {**params, "pos_embed": jnp.pad(params["pos_embed"], ((2, 0), (0, 0)))}
     options = {"max_position_embeddings": 14, "pad_token_id": 1}
-    theirs = make_theirs("RobertaForMaskedLM", cfg, padded, **options)
+    theirs = make_theirs("RobertaForMaskedLM", cfg, params, **options)
     expected = theirs(**inputs(batch))
     close(run_head(cfg, params, batch)["masked"], masked_logits(batch, expected.logits))
 
@@ -214,7 +213,6 @@ def test_roberta_classifies_by_a_pooler_of_its_own():
     params = make_params(cfg)
     batch["type"] = jnp.zeros_like(batch["type"])
     batch["tokens"] = jnp.where(batch["segment"] > 0, jnp.maximum(batch["tokens"], 2), 1)
-    padded = {**params, "pos_embed": jnp.pad(params["pos_embed"], ((2, 0), (0, 0)))}
     options = {"max_position_embeddings": 14, "pad_token_id": 1, "num_labels": 3}
-    theirs = make_theirs("RobertaForSequenceClassification", cfg, padded, **options)
+    theirs = make_theirs("RobertaForSequenceClassification", cfg, params, **options)
     close(run_head(cfg, params, batch)["class"], theirs(**inputs(batch)).logits)

@@ -40,6 +40,28 @@ def write_vocabulary(directory: Path) -> None:
     (directory / "vocab.txt").write_text("\n".join(WORDS) + "\n")
 
 
+def write_words(directory: Path, words: list[str]) -> None:
+    """A `tokenizer.json` of whole words; those in <> are special."""
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tree = {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": i, "content": word, "special": True, **special}
+            for i, word in enumerate(words)
+            if word.startswith("<")
+        ],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {
+            "type": "WordLevel",
+            "unk_token": "<unk>",
+            "vocab": {word: i for i, word in enumerate(words)},
+        },
+    }
+    parts = ("truncation", "padding", "normalizer", "post_processor", "decoder")
+    text = json.dumps(tree | dict.fromkeys(parts))
+    (directory / "tokenizer.json").write_text(text)
+
+
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
     """The model section and the parameters of published weights."""
     found = open_pretrained(path)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.pretrained.published import random_arrays, write_published
+from tests.pretrained.published import random_arrays, write_published, write_words
 from zoo.cli import main
 from zoo.config import UserError
 from zoo.pretrained.opening import open_pretrained
@@ -93,23 +93,7 @@ def test_what_zoos_does_not_compute_is_refused(changes, complaint, tmp_path):
 
 def test_a_text_is_translated(tmp_path, capsys):
     source = publish(tmp_path, gated=True)
-    pieces = ["<pad>", "</s>", "<unk>", *"abcdefgh"]
-    tokenizer = {
-        "version": "1.0", "truncation": None, "padding": None, "normalizer": None,
-        "post_processor": None, "decoder": None, "pre_tokenizer": {"type": "Whitespace"},
-        "added_tokens": [
-            {
-                "id": i, "content": pieces[i], "single_word": False, "lstrip": False,
-                "rstrip": False, "normalized": False, "special": True,
-            }
-            for i in range(3)
-        ],
-        "model": {
-            "type": "WordLevel", "unk_token": "<unk>",
-            "vocab": {piece: i for i, piece in enumerate(pieces)},
-        },
-    }  # fmt: skip
-    (source / "tokenizer.json").write_text(json.dumps(tokenizer))
+    write_words(source, ["<pad>", "</s>", "<unk>", *"abcdefgh"])
     assert main(["translate", "--weights", str(source), "a b c", "--beam", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found[0]["source"] == "a b c"

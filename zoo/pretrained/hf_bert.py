@@ -14,9 +14,9 @@ from zoo.pretrained import hf_json
 from zoo.pretrained.table import Layout, linear, norm, same
 
 MODEL_TYPE = "bert"
-_BODY = ("embeddings.", "encoder.", "pooler.")
+BODY = ("embeddings.", "encoder.", "pooler.")
 _LAYER = "encoder.layer.{}"
-ROWS = (
+ENCODER = (
     *same("token_embed/table", "embeddings.word_embeddings.weight"),
     *same("pos_embed", "embeddings.position_embeddings.weight"),
     *same("type_embed", "embeddings.token_type_embeddings.weight"),
@@ -29,6 +29,8 @@ ROWS = (
     *linear("blocks/mlp/up", f"{_LAYER}.intermediate.dense"),
     *linear("blocks/mlp/down", f"{_LAYER}.output.dense"),
     *norm("blocks/mlp_norm", f"{_LAYER}.output.LayerNorm"),
+)
+HEADS = (
     *linear("pooler", "pooler.dense"),
     *linear("masked_lm/dense", "cls.predictions.transform.dense"),
     *norm("masked_lm/norm", "cls.predictions.transform.LayerNorm"),
@@ -84,7 +86,7 @@ def spell(names: Iterable[str]) -> dict[str, str]:
 
 def publish(name: str, cfg: BertConfig) -> str:
     """The name under which transformers saves an array of the table."""
-    inside = name.startswith(_BODY) and ARCHITECTURES[cfg.head] != "BertModel"
+    inside = name.startswith(BODY) and ARCHITECTURES[cfg.head] != "BertModel"
     return f"bert.{name}" if inside else name
 
 
@@ -95,9 +97,13 @@ def read_config(tree: dict[str, Any], names: Iterable[str], path: Path) -> BertC
       UserError: a setting that Zoo's BERT does not have.
     """
     json = hf_json.read(tree, Json, path)
+    return make_config(json, find_head(set(names), json.architectures or []), path)
+
+
+def make_config(json: Json, head: Head, path: Path, *, first_position: int = 0) -> BertConfig:
+    """The model of a family's settings; its table of positions has more rows before the first."""
     wanted = {"position_embedding_type": "absolute", "is_decoder": False}
     hf_json.insist(path, hf_json.write(json), wanted)
-    head = find_head(set(names), json.architectures or [])
     has_classes = head in ("classification", "token_classification")
     return BertConfig(
         width=json.hidden_size,
@@ -105,7 +111,7 @@ def read_config(tree: dict[str, Any], names: Iterable[str], path: Path) -> BertC
         mlp_dim=json.intermediate_size,
         num_heads=json.num_attention_heads,
         vocab_size=json.vocab_size,
-        max_length=json.max_position_embeddings,
+        max_length=json.max_position_embeddings - first_position,
         num_types=json.type_vocab_size,
         head=head,
         num_classes=len(json.classes) if has_classes else None,
@@ -134,7 +140,7 @@ def find_head(names: set[str], architectures: list[str]) -> Head:
 def layout(cfg: BertConfig) -> Layout:
     """The table of a model, in the names of a file with its head."""
     top = "qa_outputs" if cfg.head == "question_answering" else "classifier"
-    rows = (*ROWS, *linear("head", top))
+    rows = (*ENCODER, *HEADS, *linear("head", top))
     return Layout("Hugging Face's BERT", rows, TIED, SKIPPED)
 
 

@@ -34,6 +34,7 @@ from zoo.pretrained import (
     hf_gpt2,
     hf_json,
     hf_llama,
+    hf_roberta,
     hf_t5,
     hf_vit,
     images,
@@ -60,6 +61,7 @@ HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
+    hf_roberta.MODEL_TYPE: hf_roberta,
     hf_t5.MODEL_TYPE: hf_t5,
     hf_vit.MODEL_TYPE: hf_vit,
 }

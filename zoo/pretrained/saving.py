@@ -23,6 +23,7 @@ from zoo.pretrained import (
     hf_bert,
     hf_gpt2,
     hf_llama,
+    hf_roberta,
     hf_t5,
     hf_vit,
     images,
@@ -42,7 +43,7 @@ DTYPES = {
 }
 _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
     "hf": {
-        BertConfig: (hf_bert,),
+        BertConfig: (hf_roberta, hf_bert),
         DecoderConfig: (hf_gpt2, hf_llama),
         TransformerConfig: (hf_t5,),
         ViTConfig: (hf_vit,),
@@ -132,6 +133,9 @@ def _choose(model: Model, format: str, out: Path) -> Any:
     family = cfg.__struct_config__.tag
     reasons = []
     for module in _FORMATS[format].get(type(cfg), ()):
+        padding = None if model.tokenizer is None else model.tokenizer.pad
+        if module is hf_roberta and padding != hf_roberta.PAD:
+            continue  # it finds its positions by that number
         table = module.layout(cfg)
         try:
             specs = specs_of(dict(their_shapes(table, model.shapes)), DTYPES["float32"])
