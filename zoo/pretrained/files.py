@@ -184,7 +184,7 @@ def _in_directory(path: Path) -> Path:
 def _shards(index: Path) -> dict[Path, set[str] | None]:
     """The files that an index names, all beside it, and what each should hold."""
     shards: dict[Path, set[str] | None] = {}
-    for name, file in string_map(read_json(index).get("weight_map"), index, "weight_map").items():
+    for name, file in _string_map(read_json(index).get("weight_map"), index, "weight_map").items():
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise UserError(f"{index}: {name} lies in {file!r}, which is no file beside the index")
         names = shards.setdefault(index.parent / file, set())
@@ -204,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def string_map(value: Any, path: Path, key: str) -> dict[str, str]:
+def _string_map(value: Any, path: Path, key: str) -> dict[str, str]:
     """The value of a key that maps names to names; a UserError where it does not."""
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise UserError(f"{path}: {key} does not map names to names: fetch it again")

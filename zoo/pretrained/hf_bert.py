@@ -59,16 +59,16 @@ ARCHITECTURES: dict[Head, str] = {
 class Json(hf_json.Model, kw_only=True):
     """Keys of `config.json`, with the library's defaults."""
 
-    vocab_size: int = 30_522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    vocab_size: hf_json.Size = 30_522
+    hidden_size: hf_json.Size = 768
+    num_hidden_layers: hf_json.Size = 12
+    num_attention_heads: hf_json.Size = 12
+    intermediate_size: hf_json.Size = 3072
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    max_position_embeddings: hf_json.Size = 512
+    type_vocab_size: hf_json.Size = 2
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     position_embedding_type: str = "absolute"

@@ -37,12 +37,12 @@ SKIPPED = ((r"h\.\d+\.attn\.(bias|masked_bias)", "a constant: the causal mask"),
 class Json(hf_json.Model, kw_only=True):
     """Keys of `config.json`, with the library's defaults."""
 
-    vocab_size: int = 50_257
-    n_positions: int = 1024
-    n_embd: int = 768
-    n_layer: int = 12
-    n_head: int = 12
-    n_inner: int | None = None
+    vocab_size: hf_json.Size = 50_257
+    n_positions: hf_json.Size = 1024
+    n_embd: hf_json.Size = 768
+    n_layer: hf_json.Size = 12
+    n_head: hf_json.Size = 12
+    n_inner: hf_json.Size | None = None
     activation_function: str = "gelu_new"
     layer_norm_epsilon: float = 1e-5
     scale_attn_weights: bool = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,11 @@ _ACTIVATIONS = {
 }
 _NAMES = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
 
+_MOST_CLASSES = 2**20  # of a name each
+
+# Of anything that there is.
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -29,7 +34,7 @@ class Model(msgspec.Struct, kw_only=True):
     architectures: list[str] | None = None
     id2label: dict[str, str] | None = None
     label2id: dict[str, int] | None = None
-    num_labels: int | None = None
+    num_labels: Size | None = None
     tie_word_embeddings: bool = True
 
     @property
@@ -37,7 +42,10 @@ class Model(msgspec.Struct, kw_only=True):
         """Names by index; Hugging Face's two, where the file says nothing."""
         if self.id2label:
             return tuple(self.id2label[key] for key in sorted(self.id2label, key=int))
-        return tuple(f"LABEL_{i}" for i in range(self.num_labels or 2))
+        count = 2 if self.num_labels is None else self.num_labels
+        if count > _MOST_CLASSES:
+            raise ValueError(f"num_labels is {count}")
+        return tuple(f"LABEL_{i}" for i in range(count))
 
 
 def read(tree: Mapping[str, Any], kind: type[S], path: Path) -> S:
@@ -60,9 +68,9 @@ def write(struct: msgspec.Struct) -> dict[str, Any]:
 def insist(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises a UserError at the first setting that is another than the only one that fits."""
     for key, value in wanted.items():
-        if found[key] != value:
+        if found.get(key) != value:  # what is None is not in there
             raise UserError(
-                f"{path}: {key} is {found[key]!r}, and only {value!r} is read here: the model "
+                f"{path}: {key} is {found.get(key)!r}, and only {value!r} is read here: the model "
                 "computes something that Zoo's does not"
             )
 

@@ -47,15 +47,15 @@ SKIPPED = ((r".*\.rotary_emb\.inv_freq", "a constant: the rotations' frequencies
 class Json(hf_json.Model, kw_only=True):
     """Keys of `config.json` that all three have; defaults are those of Llama."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    vocab_size: hf_json.Size
+    hidden_size: hf_json.Size
+    intermediate_size: hf_json.Size
+    num_hidden_layers: hf_json.Size
+    num_attention_heads: hf_json.Size
+    num_key_value_heads: hf_json.Size | None = None
+    head_dim: hf_json.Size | None = None
     hidden_act: str | None = "silu"
-    max_position_embeddings: int = 2048
+    max_position_embeddings: hf_json.Size = 2048
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
     attention_bias: bool = False
@@ -73,29 +73,29 @@ class LlamaJson(Json, kw_only=True):
 class QwenJson(Json, kw_only=True):
     """Qwen 3's alone."""
 
-    max_position_embeddings: int = 32_768
-    head_dim: int | None = 128
+    max_position_embeddings: hf_json.Size = 32_768
+    head_dim: hf_json.Size | None = 128
     use_sliding_window: bool = False
 
 
 class GemmaJson(Json, kw_only=True):
     """Gemma 3's alone."""
 
-    vocab_size: int = 262_208
-    hidden_size: int = 2304
-    intermediate_size: int = 9216
-    num_hidden_layers: int = 26
-    num_attention_heads: int = 8
-    num_key_value_heads: int | None = 4
-    head_dim: int | None = 256
+    vocab_size: hf_json.Size = 262_208
+    hidden_size: hf_json.Size = 2304
+    intermediate_size: hf_json.Size = 9216
+    num_hidden_layers: hf_json.Size = 26
+    num_attention_heads: hf_json.Size = 8
+    num_key_value_heads: hf_json.Size | None = 4
+    head_dim: hf_json.Size | None = 256
     hidden_act: str | None = None  # another name stands in its place
     hidden_activation: str = "gelu_pytorch_tanh"
-    max_position_embeddings: int = 131_072
+    max_position_embeddings: hf_json.Size = 131_072
     tie_word_embeddings: bool = True
     query_pre_attn_scalar: float = 256
-    sliding_window: int = 4096
+    sliding_window: hf_json.Size = 4096
     layer_types: list[str] | None = None
-    sliding_window_pattern: int | None = None
+    sliding_window_pattern: hf_json.Size | None = None
     rope_local_base_freq: float | None = None
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None

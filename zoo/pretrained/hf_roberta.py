@@ -30,8 +30,8 @@ ARCHITECTURES: dict[Head, str] = {
 class Json(hf_bert.Json, kw_only=True):
     """BERT's keys; where the library's defaults are RoBERTa's, they are here."""
 
-    vocab_size: int = 50_265
-    type_vocab_size: int = 1
+    vocab_size: hf_json.Size = 50_265
+    type_vocab_size: hf_json.Size = 1
     pad_token_id: int | None = PAD
 
 

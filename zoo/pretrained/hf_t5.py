@@ -43,15 +43,15 @@ _PROJECTIONS = {
 class Json(hf_json.Model, kw_only=True):
     """Keys of `config.json`, with the library's defaults."""
 
-    vocab_size: int = 32_128
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2048
-    num_layers: int = 6
-    num_decoder_layers: int | None = None
-    num_heads: int = 8
-    relative_attention_num_buckets: int = RELATIVE_BUCKETS
-    relative_attention_max_distance: int = RELATIVE_DISTANCE
+    vocab_size: hf_json.Size = 32_128
+    d_model: hf_json.Size = 512
+    d_kv: hf_json.Size = 64
+    d_ff: hf_json.Size = 2048
+    num_layers: hf_json.Size = 6
+    num_decoder_layers: hf_json.Size | None = None
+    num_heads: hf_json.Size = 8
+    relative_attention_num_buckets: hf_json.Size = RELATIVE_BUCKETS
+    relative_attention_max_distance: hf_json.Size = RELATIVE_DISTANCE
     dropout_rate: float = 0.1
     layer_norm_epsilon: float = 1e-6
     feed_forward_proj: str = "relu"

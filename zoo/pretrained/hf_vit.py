@@ -31,20 +31,21 @@ _NEW_NAMES = (
 class Json(hf_json.Model, kw_only=True):
     """Keys of `config.json`, with the library's defaults."""
 
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    hidden_size: hf_json.Size = 768
+    num_hidden_layers: hf_json.Size = 12
+    num_attention_heads: hf_json.Size = 12
+    intermediate_size: hf_json.Size = 3072
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.0
     attention_probs_dropout_prob: float = 0.0
     layer_norm_eps: float = 1e-12
-    image_size: int | tuple[int, int] = 224
-    patch_size: int = 16
-    num_channels: int = 3
+    # No Size on its own: a union of one and a pair makes msgspec 0.22 crash.
+    image_size: int | tuple[hf_json.Size, hf_json.Size] = 224
+    patch_size: hf_json.Size = 16
+    num_channels: hf_json.Size = 3
     qkv_bias: bool = True
     pooler_act: str | None = "tanh"
-    pooler_output_size: int | None = None
+    pooler_output_size: hf_json.Size | None = None
 
 
 def spell(names: Iterable[str]) -> dict[str, str]:

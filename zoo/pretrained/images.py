@@ -38,7 +38,7 @@ class Processor(msgspec.Struct, kw_only=True):
 class TimmCfg(msgspec.Struct, kw_only=True):
     """Keys of timm's `pretrained_cfg`."""
 
-    input_size: tuple[int, int, int] | None = None
+    input_size: tuple[hf_json.Size, hf_json.Size, hf_json.Size] | None = None
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
     crop_mode: str = "center"
@@ -140,6 +140,10 @@ def _data(
     scale: float,
 ) -> ImageData:
     assert model.image_size is not None
+    if model.channels not in (1, 3):
+        raise UserError(
+            f"the model reads images of {model.channels} channels: only 1 or 3 are read"
+        )
     if model.channels == 1:  # some files say a grey image's number three times
         mean, std = (value[:1] if len({*value}) == 1 else value for value in (mean, std))
     return ImageData(

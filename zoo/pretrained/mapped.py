@@ -85,17 +85,17 @@ class Mapped:
     def _check(self, layout: Layout) -> Iterator[Entry]:
         """Raises at the first name or shape that does not fit."""
         where, specs = self._file.path, self._file.specs
-        wanted = dict(their_shapes(layout, self.shapes))
-        made = {name: row.ours for row, name in their_names(layout, self.shapes)}
-        known = {own: name for name, own in self._spelled.items()}
-        for name, shape in wanted.items():
-            ours = " and ".join(made[name])
+        made: dict[str, str] = {}  # of the names that are wanted, our parameters
+        # One by one: a config may ask for more layers than there is memory for names.
+        for row, name in their_names(layout, self.shapes):
+            ours = made[name] = " ".join(row.ours)
             if name not in self._spelled:
                 raise UserError(
                     f"{where} lacks {name}, of which {ours} is made: it is no whole model of "
                     f"{layout.name}, or of other sizes than its config says"
                 )
             found, dtype = specs[self._spelled[name]]
+            shape = their_shape(row, self.shapes)
             if not jnp.issubdtype(dtype, jnp.floating):
                 raise UserError(
                     f"{where}: {self._spelled[name]} is of type {dtype}: quantised weights are not "
@@ -106,12 +106,13 @@ class Mapped:
                     f"{where}: {self._spelled[name]} is {[*found]}, and {ours} of the config is "
                     f"made of {[*shape]}: the config belongs to other weights"
                 )
+        known = {own: name for name, own in self._spelled.items()}
         for own in sorted(specs):
             name, shape = known.get(own, own), specs[own].shape
-            if name in wanted:
-                yield Entry(own, shape, "mapped", " ".join(made[name]))
+            if name in made:
+                yield Entry(own, shape, "mapped", made[name])
                 continue
-            if name in layout.tied and layout.tied[name] in wanted:
+            if name in layout.tied and layout.tied[name] in made:
                 of = layout.tied[name]
                 if specs[self._spelled[of]].shape != shape:
                     raise UserError(f"{where}: {own} is {[*shape]}, and should repeat {of}")
@@ -154,12 +155,16 @@ def their_names(layout: Layout, shapes: Shapes) -> Iterator[tuple[Row, str]]:
             yield row, row.theirs.format(layer)
 
 
-def their_shapes(layout: Layout, shapes: Shapes) -> Iterator[tuple[str, Shape]]:
+def their_shape(row: Row, shapes: Shapes) -> Shape:
+    """The shape of a row's array, with an axis of layers where it has all of them."""
+    shape = row.shape(one_layer(row, shapes))
+    is_whole = is_stacked(row.ours[0]) and "{}" not in row.theirs
+    return (shapes[row.ours[0]][0], *shape) if is_whole else shape
+
+
+def their_shapes(layout: Layout, shapes: Shapes) -> dict[str, Shape]:
     """The names and shapes of all arrays that a model has in a format."""
-    for row, name in their_names(layout, shapes):
-        shape = row.shape(one_layer(row, shapes))
-        is_whole = is_stacked(row.ours[0]) and "{}" not in row.theirs
-        yield name, (shapes[row.ours[0]][0], *shape) if is_whole else shape
+    return {name: their_shape(row, shapes) for row, name in their_names(layout, shapes)}
 
 
 def export(
@@ -173,7 +178,7 @@ def export(
     Raises:
       UserError: the format has no place for a parameter.
     """
-    theirs = dict(their_shapes(layout, shapes))
+    theirs = their_shapes(layout, shapes)
     makers: dict[str, tuple[Row, int | None]] = {}
     for row in active(layout, shapes):
         if "{}" in row.theirs:

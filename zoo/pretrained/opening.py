@@ -4,6 +4,7 @@ Nothing but the files is asked: `config.json`, the tokenizer's and the preproces
 there are none, the names and shapes of the arrays.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from zoo.config.data import (
 )
 from zoo.config.load import nearest
 from zoo.config.schema import Config
+from zoo.config.sizes import num_params
 from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.opening import find_files
@@ -151,10 +153,11 @@ def open_pretrained(path: str | Path) -> Pretrained:
     try:
         found = _find(path)
         config = Config(model=found.model, data=found.data)
+        _check_size(path, num_params(config), found.file)
         mapped = Mapped(found.file, found.layout, model_shapes(config), found.spelled)
     except UserError:
         raise
-    except (ValueError, OverflowError, MemoryError) as error:  # sizes that no model can have
+    except (ValueError, ArithmeticError, MemoryError) as error:  # sizes that no model can have
         raise UserError(f"{path}: {error}: its config fits no model") from error
     tokenizer = found.tokenizer
     rows = getattr(found.model, "vocab_size", None)
@@ -166,6 +169,16 @@ def open_pretrained(path: str | Path) -> Pretrained:
     return Pretrained(
         path, found.layout.name, mapped, config, found.classes, tokenizer, found.step, found.metrics
     )
+
+
+def _check_size(path: Path, wanted: int, file: ArrayFile) -> None:
+    """Raises a UserError where a config asks for far more than there is, before JAX is asked."""
+    held = sum(math.prod(spec.shape) for spec in file.specs.values())
+    if wanted > 10 * held:
+        raise UserError(
+            f"{path} holds {held:,} numbers, and the model of its config has {wanted:,} "
+            "parameters: the config belongs to other weights"
+        )
 
 
 def model_shapes(config: Config) -> dict[str, Shape]:

@@ -138,7 +138,7 @@ def _choose(model: Model, format: str, out: Path) -> Any:
             continue  # it finds its positions by that number
         table = module.layout(cfg)
         try:
-            specs = specs_of(dict(their_shapes(table, model.shapes)), DTYPES["float32"])
+            specs = specs_of(their_shapes(table, model.shapes), DTYPES["float32"])
             back = module.read_config(module.write_config(cfg, model.classes), specs, out)
         except UserError as error:
             reasons.append(str(error))

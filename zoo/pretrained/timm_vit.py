@@ -26,6 +26,16 @@ _TANH = re.compile(
 )
 
 
+class Args(msgspec.Struct, kw_only=True):
+    """What is read of `model_args`."""
+
+    # No Size on its own: a union of one and a pair makes msgspec 0.22 crash.
+    img_size: int | tuple[hf_json.Size, hf_json.Size] | None = None
+    num_heads: hf_json.Size | None = None
+    global_pool: str | None = None
+    act_layer: str | None = None
+
+
 class Json(msgspec.Struct, kw_only=True):
     """Keys of the `config.json` that timm writes for a hub."""
 
@@ -55,6 +65,7 @@ def read_config(tree: dict[str, Any], specs: Mapping[str, Spec], path: Path) -> 
       UserError: a setting that Zoo's ViT does not have, or sizes that no name is known for.
     """
     json = read_json(tree, path)
+    args = hf_json.read(json.model_args, Args, path)
     shape = {name: spec.shape for name, spec in specs.items()}
     try:
         width, channels, patch_size, _ = shape["patch_embed.proj.weight"]
@@ -65,13 +76,13 @@ def read_config(tree: dict[str, Any], specs: Mapping[str, Spec], path: Path) -> 
     has_cls = "cls_token" in shape
     registers = shape.get("reg_token", (1, 0, 0))[1]
     positions = shape.get("pos_embed", (1, 0, 0))[1]
-    size = _image_size(json, positions, patch_size)
+    size = _image_size(json, args, positions, patch_size)
     grid = math.prod(side // patch_size for side in size)
     pool = "map" if "attn_pool.latent" in shape else "cls" if has_cls else "gap"
-    given = json.model_args.get("global_pool", json.global_pool)
+    given = args.global_pool or json.global_pool
     if has_cls and given not in (None, "token"):
         raise UserError(f"{path}: global_pool {given!r} of a model with a cls token is not read")
-    act = json.model_args.get("act_layer")
+    act = args.act_layer
     if "quickgelu" in json.architecture or act not in (None, "gelu", "gelu_tanh"):
         raise UserError(f"{path}: the activation of {json.architecture} ({act}) is not read here")
     tanh = act == "gelu_tanh" or (act is None and _TANH.fullmatch(json.architecture))
@@ -79,7 +90,7 @@ def read_config(tree: dict[str, Any], specs: Mapping[str, Spec], path: Path) -> 
         width=width,
         depth=depth,
         mlp_dim=mlp_dim,
-        num_heads=json.model_args.get("num_heads") or _heads(width, depth, mlp_dim, path),
+        num_heads=args.num_heads or _heads(width, depth, mlp_dim, path),
         patch_size=patch_size,
         num_classes=shape.get("head.weight", (0,))[0],
         image_size=size[0] if size[0] == size[1] else size,
@@ -168,12 +179,10 @@ def write_config(cfg: ViTConfig, classes: tuple[str, ...]) -> dict[str, Any]:
     return hf_json.write(json)
 
 
-def _image_size(json: Json, positions: int, patch_size: int) -> tuple[int, int]:
-    given = json.model_args.get("img_size")
-    if isinstance(given, int):
-        return given, given
-    if isinstance(given, list) and len(given) == 2:
-        return given[0], given[1]
+def _image_size(json: Json, args: Args, positions: int, patch_size: int) -> tuple[int, int]:
+    if args.img_size is not None:
+        size = args.img_size
+        return (size, size) if isinstance(size, int) else size
     if json.pretrained_cfg.input_size is not None:
         return json.pretrained_cfg.input_size[1:]
     side = math.isqrt(positions) * patch_size  # a cls token is lost in rounding
