@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.models.berts import make_batch, run_head
+from tests.models.berts import run_head
 from tests.pretrained.published import load, random_arrays, write_published, write_vocabulary
 from zoo.cli import main
 from zoo.config import UserError
@@ -191,9 +191,3 @@ def test_what_zoos_bert_does_not_compute_is_refused(tmp_path):
         path = publish(tmp_path, "masked_lm", **changes)
         with pytest.raises(UserError, match=complaint):
             open_pretrained(path)
-
-
-def test_batches_of_the_oracle_tests_run(tmp_path):
-    cfg, params = load(publish(tmp_path, "classification"))
-    logits = run_head(cfg, params, make_batch())["class"]
-    assert logits.shape == (4, 3)
