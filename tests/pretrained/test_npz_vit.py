@@ -167,6 +167,18 @@ def test_it_becomes_timms(tmp_path):
     np.testing.assert_array_equal(apply(cfg, params, IMAGES), apply(again, same, IMAGES))
 
 
+@pytest.mark.parametrize(("pool", "format"), [("gap", "timm"), ("tok", "timm"), ("tok", "hf")])
+def test_positions_that_are_computed_go_out_as_learned_ones(pool, format, tmp_path):
+    shapes = KINDS[f"big_vision, {pool}"]
+    arrays = random_arrays({n: s for n, s in shapes.items() if n != "pos_embedding"})
+    source, out = write(tmp_path / "model.npz", arrays), tmp_path / format
+    assert main(["convert", "--from", str(source), "--to", str(out), "--format", format]) == 0
+    (cfg, params), (again, same) = load(source), load(out)
+    assert (cfg.position, again.position) == ("sincos2d", "learned")
+    images = make_images(1, 224, 224)
+    np.testing.assert_array_equal(apply(cfg, params, images), apply(again, same, images))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_arrays_come_out_as_they_came_in(kind, tmp_path):
     arrays = random_arrays(KINDS[kind])

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from zoo.config.schema import Config
 from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
+from zoo.models.positions import sincos2d
 from zoo.pretrained import (
     hf_bert,
     hf_gpt2,
@@ -103,6 +104,8 @@ def _native(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
 
 
 def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
+    if format != "npz":  # whose own code computes them
+        model = _with_learned_positions(model)
     module = _choose(model, format, out)
     cfg = model.config.model
     arrays, make = export(module.layout(cfg), model.shapes, model.read)
@@ -125,6 +128,26 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
     _write_json(out / "config.json", tree if format == "timm" else {**tree, "dtype": dtype.name})
     if model.tokenizer is not None:
         model.tokenizer.publish(out)
+
+
+def _with_learned_positions(model: Model) -> Model:
+    """A ViT that computes its positions, as one that has learnt them: the same logits."""
+    cfg = model.config.model
+    if not isinstance(cfg, ViTConfig) or cfg.position != "sincos2d":
+        return model
+    learned = cfg.replace(position="learned", cls_position=True)
+    table = sincos2d(cfg.grid, cfg.width)  # none for a cls token: then 0
+    table = np.pad(table, ((learned.num_positions - len(table), 0), (0, 0)))
+
+    def read(path: str, layer: int | None) -> np.ndarray:
+        return table if path == "pos_embed" else model.read(path, layer)
+
+    return replace(
+        model,
+        config=model.config.replace(model=learned),
+        shapes={**model.shapes, "pos_embed": table.shape},
+        read=read,
+    )
 
 
 def _choose(model: Model, format: str, out: Path) -> Any:
