@@ -95,7 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     def model_flags(sub: argparse.ArgumentParser) -> None:
         group = sub.add_mutually_exclusive_group(required=True)
         group.add_argument("--workdir", help="of a run; its best checkpoint is used")
-        group.add_argument("--weights", help="WORKDIR/checkpoints/STEP")
+        text = "WORKDIR/checkpoints/STEP, or weights as others publish them"
+        group.add_argument("--weights", help=text)
 
     def json_flag(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="print JSON")
@@ -214,8 +215,22 @@ def make_parser() -> argparse.ArgumentParser:
     )
     json_flag(sub)
 
-    sub = command("inspect", run_inspect, "a checkpoint's arrays: names, shapes, types, sizes")
-    sub.add_argument("path", metavar="PATH", help="a workdir, or WORKDIR/checkpoints/STEP")
+    sub = command("convert", run_convert, "weights from one format to another, every array checked")
+    text = "a directory or file of weights as others publish them, or a workdir"
+    sub.add_argument("--from", dest="source", required=True, metavar="PATH", help=text)
+    text = "a directory that does not exist yet"
+    sub.add_argument("--to", dest="target", required=True, metavar="PATH", help=text)
+    text = "of what is written: zoo (default; of a run hf), hf (Hugging Face), timm, npz"
+    sub.add_argument("--format", choices=("hf", "timm", "npz", "zoo"), help=text)
+    choices = ("float32", "bfloat16", "float16")
+    text = "of what is written (float32)"
+    sub.add_argument("--dtype", choices=choices, default="float32", help=text)
+    json_flag(sub)
+
+    sub = command("inspect", run_inspect, "arrays of a checkpoint or of weights: names, shapes")
+    sub.add_argument(
+        "path", metavar="PATH", help="a workdir, WORKDIR/checkpoints/STEP, or published weights"
+    )
     json_flag(sub)
 
     for sub in commands.choices.values():
@@ -460,6 +475,15 @@ def run_text_data(args: argparse.Namespace) -> int:
         found = {"dir": args.out, "kind": made.kind, "size": made.size, "hash": made.fingerprint}
     show(found, [json.dumps(found, indent=2)], args.json)
     return EXIT_DONE
+
+
+def run_convert(args: argparse.Namespace) -> None:
+    """zoo convert."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # needs no accelerator, and must not take one
+    from zoo.experiment.convert import convert
+
+    found, lines = convert(args.source, args.target, args.format, dtype=args.dtype)
+    show(found, lines, args.json)
 
 
 def run_inspect(args: argparse.Namespace) -> None:

@@ -129,7 +129,7 @@ def test_only_a_language_model_writes(monkeypatch):
 
 def test_weights_without_their_tokenizer_are_refused(workdir, tmp_path):
     (tmp_path / "checkpoints").symlink_to(workdir / "checkpoints")
-    with pytest.raises(UserError, match="no tokenizer beside its checkpoints"):
+    with pytest.raises(UserError, match="no tokenizer beside it"):
         load_language_model(tmp_path)
 
 

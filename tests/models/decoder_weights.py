@@ -2,53 +2,15 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
+from tests.pretrained.published import exported
+from tests.torch_library import torch
 from zoo.config.decoder import DecoderConfig
+from zoo.pretrained import hf_gpt2, hf_llama
 
-torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-
-# Parameters, ours -> theirs; several of ours under one name are joined along their last axis.
-GPT2 = {
-    "token_embed/table": "transformer.wte.weight",
-    "pos_embed": "transformer.wpe.weight",
-    "blocks/attn_norm": "transformer.h.{}.ln_1",
-    "blocks/attn/q": "transformer.h.{}.attn.c_attn",
-    "blocks/attn/k": "transformer.h.{}.attn.c_attn",
-    "blocks/attn/v": "transformer.h.{}.attn.c_attn",
-    "blocks/attn/out": "transformer.h.{}.attn.c_proj",
-    "blocks/mlp_norm": "transformer.h.{}.ln_2",
-    "blocks/mlp/up": "transformer.h.{}.mlp.c_fc",
-    "blocks/mlp/down": "transformer.h.{}.mlp.c_proj",
-    "norm": "transformer.ln_f",
-}
-LLAMA = {
-    "token_embed/table": "model.embed_tokens.weight",
-    "blocks/attn_norm": "model.layers.{}.input_layernorm",
-    "blocks/attn/q": "model.layers.{}.self_attn.q_proj",
-    "blocks/attn/k": "model.layers.{}.self_attn.k_proj",
-    "blocks/attn/v": "model.layers.{}.self_attn.v_proj",
-    "blocks/attn/out": "model.layers.{}.self_attn.o_proj",
-    "blocks/mlp_norm": "model.layers.{}.post_attention_layernorm",
-    "blocks/mlp/gate": "model.layers.{}.mlp.gate_proj",
-    "blocks/mlp/up": "model.layers.{}.mlp.up_proj",
-    "blocks/mlp/down": "model.layers.{}.mlp.down_proj",
-    "norm": "model.norm",
-    "head": "lm_head",
-}
-QWEN = LLAMA | {
-    "blocks/attn/q_norm": "model.layers.{}.self_attn.q_norm",
-    "blocks/attn/k_norm": "model.layers.{}.self_attn.k_norm",
-}
-GEMMA = QWEN | {
-    "blocks/attn_post_norm": "model.layers.{}.post_attention_layernorm",
-    "blocks/mlp_norm": "model.layers.{}.pre_feedforward_layernorm",
-    "blocks/mlp_post_norm": "model.layers.{}.post_feedforward_layernorm",
-}
-TABLES = {"gpt2": GPT2, "llama": LLAMA, "qwen": QWEN, "gemma": GEMMA}
 
 
 def make_theirs(family: str, cfg: DecoderConfig) -> Any:
@@ -108,36 +70,17 @@ def make_theirs(family: str, cfg: DecoderConfig) -> Any:
     return transformers.Gemma3ForCausalLM(config).eval()
 
 
-def to_theirs(family: str, tree: dict[str, Any]) -> dict[str, Any]:
+def to_theirs(family: str, cfg: DecoderConfig, tree: dict[str, Any]) -> dict[str, Any]:
     """Parameters, or their gradients, under their names and in their shapes; numpy arrays."""
-    names, joined = TABLES[family], {}
-    leaves = {"/".join(e.key for e in path): x for path, x in jax.tree.leaves_with_path(tree)}
-    order = list(names)
-
-    def split(path):
-        if path in names:
-            return path, None
-        module, _, leaf = path.rpartition("/")
-        return module, leaf
-
-    for path in sorted(leaves, key=lambda path: order.index(split(path)[0])):
-        module, leaf = split(path)
-        name = names[module] if leaf is None else f"{names[module]}.{_LEAVES[leaf]}"
-        for i, layer in enumerate(leaves[path] if path.startswith("blocks") else [leaves[path]]):
-            array = np.asarray(layer)
-            # GPT-2's kernels are stored [in, out], as ours.
-            turned = array.T if leaf == "kernel" and family != "gpt2" else array
-            joined.setdefault(name.format(i), []).append(turned)
-    return {name: np.concatenate(parts, -1) for name, parts in joined.items()}
-
-
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    return exported(hf_gpt2 if family == "gpt2" else hf_llama, cfg, tree)
 
 
 def load_theirs(family: str, cfg: DecoderConfig, params: dict[str, Any]) -> Any:
     """Their model with our parameters; every name must fit."""
     theirs = make_theirs(family, cfg)
-    weights = {name: torch.tensor(x) for name, x in to_theirs(family, params).items()}
+    weights = {
+        name: torch.tensor(np.array(x)) for name, x in to_theirs(family, cfg, params).items()
+    }
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not unexpected
     assert set(missing) == ({"lm_head.weight"} if cfg.tied else set())

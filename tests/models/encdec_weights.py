@@ -4,52 +4,17 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
-
-_T5_ATTENTION = {"q": "q", "k": "k", "v": "v", "out": "o"}
-_T5_LAYERS = {
-    "encoder": {"attn": "0.SelfAttention", "mlp": "1.DenseReluDense"},
-    "decoder": {
-        "attn": "0.SelfAttention", "cross_attn": "1.EncDecAttention", "mlp": "2.DenseReluDense",
-    },
-}  # fmt: skip
-_T5_NORMS = {
-    "encoder": {"attn_norm": "0", "mlp_norm": "1"},
-    "decoder": {"attn_norm": "0", "cross_norm": "1", "mlp_norm": "2"},
-}
+from tests.pretrained.published import exported
+from tests.torch_library import torch
+from zoo.config.transformer import TransformerConfig
+from zoo.pretrained import hf_t5
 
 
-def t5_names(gated: bool) -> dict[str, str]:
-    """Our paths -> Hugging Face's; a number stands for the layer."""
-    mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
-    names = {"token_embed/table": "shared.weight", "head/kernel": "lm_head.weight"}
-    for stack, layers in _T5_LAYERS.items():
-        for ours, theirs in layers.items():
-            for dense, name in (mlp if ours == "mlp" else _T5_ATTENTION).items():
-                names[f"{stack}/blocks/{ours}/{dense}/kernel"] = (
-                    f"{stack}.block.{{}}.layer.{theirs}.{name}.weight"
-                )
-        for ours, number in _T5_NORMS[stack].items():
-            names[f"{stack}/blocks/{ours}/scale"] = (
-                f"{stack}.block.{{}}.layer.{number}.layer_norm.weight"
-            )
-        names[f"{stack}/norm/scale"] = f"{stack}.final_layer_norm.weight"
-        names[f"{stack}/relative"] = (
-            f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        )
-    return names
-
-
-def to_t5(params: dict[str, Any], *, gated: bool) -> dict[str, Any]:
+def to_t5(cfg: TransformerConfig, params: dict[str, Any]) -> dict[str, Any]:
     """A state_dict for `T5ForConditionalGeneration`, or gradients under its names."""
-    names, found = t5_names(gated), {}
-    for path, value in _flat(params):
-        for i, layer in enumerate(value if "blocks" in path else value[None]):
-            array = layer.T if path.endswith("kernel") else layer
-            found[names[path].format(i)] = torch.tensor(np.array(array))
-    return found
+    arrays = exported(hf_t5, cfg, params)
+    return {name: torch.tensor(np.array(array)) for name, array in arrays.items()}
 
 
 def to_torch_stack(params: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +39,3 @@ def to_torch_stack(params: dict[str, Any]) -> dict[str, Any]:
     for leaf, value in params.get("norm", {}).items():
         found[f"norm.{leaves[leaf]}"] = np.array(value)
     return {name: torch.tensor(np.ascontiguousarray(value)) for name, value in found.items()}
-
-
-def _flat(params: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
-    return [
-        ("/".join(key.key for key in path), np.asarray(value))
-        for path, value in jax.tree.leaves_with_path(params)
-    ]

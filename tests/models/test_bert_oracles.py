@@ -12,17 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.models.bert_weights import (
-    CLASSES,
-    ENCODER,
-    PRETRAINING,
-    ROBERTA,
-    ROBERTA_CLASSES,
-    ROBERTA_MASKED,
-    SPANS,
-    to_torch,
-    torch,
-)
+from tests.models.bert_weights import to_torch, torch
 from tests.models.berts import make_batch, make_params, run_head, small_config
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
@@ -37,7 +27,7 @@ TIED = {
 }
 
 
-def make_theirs(name, cfg, params, names, **options):
+def make_theirs(name, cfg, params, **options):
     """Hugging Face's model of that name with our parameters, without dropout."""
     kind = "Roberta" if "Roberta" in name else "Bert"
     config = getattr(transformers, f"{kind}Config")(
@@ -52,7 +42,7 @@ def make_theirs(name, cfg, params, names, **options):
         **{"max_position_embeddings": cfg.max_length, **options},
     )
     theirs = getattr(transformers, name)(config).eval()
-    result = theirs.load_state_dict(to_torch(params, names), strict=False)
+    result = theirs.load_state_dict(to_torch(cfg, params, kind), strict=False)
     assert not result.unexpected_keys
     assert set(result.missing_keys) <= TIED
     return theirs
@@ -76,7 +66,7 @@ def close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def compare_step(cfg, params, batch, names, theirs, our_loss, their_loss):
+def compare_step(cfg, params, batch, theirs, our_loss, their_loss):
     """Compares a loss of `run_head`'s outputs and all its gradients with PyTorch's."""
 
     @jax.jit
@@ -87,7 +77,7 @@ def compare_step(cfg, params, batch, names, theirs, our_loss, their_loss):
     close(loss, their_loss)
     their_loss.backward()
     expected = {name: p.grad.numpy() for name, p in theirs.named_parameters() if p.grad is not None}
-    actual = to_torch(grads, names)
+    actual = to_torch(cfg, grads)
     assert set(actual) == set(expected)
     largest = max(np.abs(g).max() for g in expected.values())
     for name, grad in actual.items():
@@ -121,8 +111,8 @@ GELU = pytest.mark.parametrize("gelu", ["tanh", "erf"])
 @GELU
 def test_pretraining(gelu):
     cfg, batch = small_config(gelu=gelu, depth=3), make_batch()
-    params, names = make_params(cfg), ENCODER | PRETRAINING
-    theirs = make_theirs("BertForPreTraining", cfg, params, names)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForPreTraining", cfg, params)
     expected = theirs(
         **inputs(batch),
         labels=masked_labels(batch),
@@ -136,58 +126,58 @@ def test_pretraining(gelu):
         next_sentence = cross_entropy(outputs["next_sentence"], batch["next_sentence"]).mean()
         return masked_loss(batch, outputs) + next_sentence
 
-    compare_step(cfg, params, batch, names, theirs, loss, expected.loss)
+    compare_step(cfg, params, batch, theirs, loss, expected.loss)
 
 
 @GELU
 def test_masked_lm(gelu):
     cfg, batch = small_config(head="masked_lm", gelu=gelu), make_batch()
-    params, names = make_params(cfg), ENCODER | PRETRAINING
-    theirs = make_theirs("BertForMaskedLM", cfg, params, names)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForMaskedLM", cfg, params)
     expected = theirs(**inputs(batch), labels=masked_labels(batch))
     close(run_head(cfg, params, batch)["masked"], masked_logits(batch, expected.logits))
     loss = functools.partial(masked_loss, batch)
-    compare_step(cfg, params, batch, names, theirs, loss, expected.loss)
+    compare_step(cfg, params, batch, theirs, loss, expected.loss)
 
 
 @GELU
 def test_sequence_classification(gelu):
     cfg, batch = small_config(head="classification", gelu=gelu), make_batch()
-    params, names = make_params(cfg), ENCODER | CLASSES
-    theirs = make_theirs("BertForSequenceClassification", cfg, params, names, num_labels=3)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForSequenceClassification", cfg, params, num_labels=3)
     expected = theirs(**inputs(batch), labels=tensor(batch["class"]))
     close(run_head(cfg, params, batch)["class"], expected.logits)
     loss = lambda outputs: cross_entropy(outputs["class"], batch["class"]).mean()
-    compare_step(cfg, params, batch, names, theirs, loss, expected.loss)
+    compare_step(cfg, params, batch, theirs, loss, expected.loss)
 
 
 def test_regression():
     cfg, batch = small_config(head="classification", num_classes=1, gelu="erf"), make_batch()
-    params, names = make_params(cfg), ENCODER | CLASSES
-    theirs = make_theirs("BertForSequenceClassification", cfg, params, names, num_labels=1)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForSequenceClassification", cfg, params, num_labels=1)
     expected = theirs(**inputs(batch), labels=tensor(batch["number"]))
     close(run_head(cfg, params, batch)["class"], expected.logits)
     loss = lambda outputs: jnp.mean((outputs["class"][:, 0] - batch["number"]) ** 2)
-    compare_step(cfg, params, batch, names, theirs, loss, expected.loss)
+    compare_step(cfg, params, batch, theirs, loss, expected.loss)
 
 
 def test_token_classification():
     cfg, batch = small_config(head="token_classification", gelu="erf"), make_batch()
-    params, names = make_params(cfg), ENCODER | CLASSES
-    theirs = make_theirs("BertForTokenClassification", cfg, params, names, num_labels=5)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForTokenClassification", cfg, params, num_labels=5)
     real = np.asarray(batch["segment"]) > 0
     labels = torch.tensor(np.where(real, batch["tags"], -100)).long()
     expected = theirs(**inputs(batch), labels=labels)
     # Padding sees all tokens in theirs, and padding alone in ours: nobody sees it in either.
     close(run_head(cfg, params, batch)["tags"][real], expected.logits[real])
     loss = lambda outputs: jnp.mean(cross_entropy(outputs["tags"], batch["tags"]), where=real)
-    compare_step(cfg, params, batch, names, theirs, loss, expected.loss)
+    compare_step(cfg, params, batch, theirs, loss, expected.loss)
 
 
 def test_question_answering():
     cfg, batch = small_config(head="question_answering", gelu="erf"), make_batch()
-    params, names = make_params(cfg), ENCODER | SPANS
-    theirs = make_theirs("BertForQuestionAnswering", cfg, params, names)
+    params = make_params(cfg)
+    theirs = make_theirs("BertForQuestionAnswering", cfg, params)
     expected = theirs(**inputs(batch))
     outputs = run_head(cfg, params, batch)
     real = np.asarray(batch["segment"]) > 0
@@ -202,7 +192,7 @@ def test_question_answering():
         logits = {n: jnp.where(real, outputs[n], -1e30) for n in ("start", "end")}
         return sum(cross_entropy(logits[n], batch[n]).mean() for n in logits) / 2
 
-    compare_step(cfg, params, batch, names, theirs, loss, their_loss)
+    compare_step(cfg, params, batch, theirs, loss, their_loss)
 
 
 def test_roberta_numbers_positions_from_two():
@@ -211,10 +201,8 @@ def test_roberta_numbers_positions_from_two():
     batch["type"] = jnp.zeros_like(batch["type"])
     batch["tokens"] = jnp.where(batch["segment"] > 0, jnp.maximum(batch["tokens"], 2), 1)
     # Token 1 is their padding; its position is row 1, and real tokens' rows start at 2.
-    padded = {**params, "pos_embed": jnp.pad(params["pos_embed"], ((2, 0), (0, 0)))}
-    names = ROBERTA | ROBERTA_MASKED
     options = {"max_position_embeddings": 14, "pad_token_id": 1}
-    theirs = make_theirs("RobertaForMaskedLM", cfg, padded, names, **options)
+    theirs = make_theirs("RobertaForMaskedLM", cfg, params, **options)
     expected = theirs(**inputs(batch))
     close(run_head(cfg, params, batch)["masked"], masked_logits(batch, expected.logits))
 
@@ -225,8 +213,6 @@ def test_roberta_classifies_by_a_pooler_of_its_own():
     params = make_params(cfg)
     batch["type"] = jnp.zeros_like(batch["type"])
     batch["tokens"] = jnp.where(batch["segment"] > 0, jnp.maximum(batch["tokens"], 2), 1)
-    padded = {**params, "pos_embed": jnp.pad(params["pos_embed"], ((2, 0), (0, 0)))}
     options = {"max_position_embeddings": 14, "pad_token_id": 1, "num_labels": 3}
-    names = ROBERTA | ROBERTA_CLASSES
-    theirs = make_theirs("RobertaForSequenceClassification", cfg, padded, names, **options)
+    theirs = make_theirs("RobertaForSequenceClassification", cfg, params, **options)
     close(run_head(cfg, params, batch)["class"], theirs(**inputs(batch)).logits)

@@ -49,7 +49,7 @@ def test_logits_loss_and_gradients(family, options):
     loss, grads = loss_and_grads(cfg, params, tokens)
     close(loss, output.loss.detach().numpy())
     output.loss.backward()
-    ours = to_theirs(family, grads)
+    ours = to_theirs(family, cfg, grads)
     expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
     assert ours.keys() == expected.keys()
     for name, gradient in expected.items():

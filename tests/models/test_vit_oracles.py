@@ -9,23 +9,21 @@ import pytest
 from tests.models.torch_weights import (
     HF_DINOV3,
     HF_VIT,
-    TIMM,
-    declare_torchvision_operators,
     to_torch,
     torch,
 )
 from tests.models.vits import apply, make_images, make_params, small_config
+from tests.pretrained.published import exported
 from zoo.models.positions import resize_positions
+from zoo.pretrained import timm_vit as pretrained_vit
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
 def timm_vit():
-    library = declare_torchvision_operators()
     vision_transformer = pytest.importorskip("timm.models.vision_transformer")
-    yield vision_transformer.VisionTransformer
-    del library
+    return vision_transformer.VisionTransformer
 
 
 def make_timm(VisionTransformer, cfg, *, img_size=(8, 12), **options):
@@ -99,9 +97,9 @@ CASES = {
 def test_timm(timm_vit, changes, options):
     cfg = small_config(**{"gelu": "erf", "depth": 3, **changes})
     params = make_params(cfg)
-    names = TIMM | ({"norm": "fc_norm"} if cfg.norm_after_pool else {})
     theirs = make_timm(timm_vit, cfg, **options)
-    theirs.load_state_dict(to_torch(params, names, cfg.patch_size))
+    arrays = exported(pretrained_vit, cfg, params)
+    theirs.load_state_dict({name: torch.tensor(np.array(x)) for name, x in arrays.items()})
     compare(apply(cfg, params, make_images()), theirs(to_nchw(make_images())))
 
 

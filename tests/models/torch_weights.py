@@ -4,39 +4,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
-torch = pytest.importorskip("torch")
+from tests.torch_library import torch
 
-# Modules, ours -> theirs; several of ours under one name are joined along the outputs.
-TIMM = {
-    "blocks/attn_norm": "blocks.{}.norm1",
-    "blocks/attn/q": "blocks.{}.attn.qkv",
-    "blocks/attn/k": "blocks.{}.attn.qkv",
-    "blocks/attn/v": "blocks.{}.attn.qkv",
-    "blocks/attn/q_norm": "blocks.{}.attn.q_norm",
-    "blocks/attn/k_norm": "blocks.{}.attn.k_norm",
-    "blocks/attn/out": "blocks.{}.attn.proj",
-    "blocks/attn_scale": "blocks.{}.ls1.gamma",
-    "blocks/mlp_norm": "blocks.{}.norm2",
-    "blocks/mlp/up": "blocks.{}.mlp.fc1",
-    "blocks/mlp/down": "blocks.{}.mlp.fc2",
-    "blocks/mlp_scale": "blocks.{}.ls2.gamma",
-    "patch_embed": "patch_embed.proj",
-    "cls": "cls_token",
-    "registers": "reg_token",
-    "pos_embed": "pos_embed",
-    "norm": "norm",
-    "head": "head",
-    "pool/probe": "attn_pool.latent",
-    "pool/attn/q": "attn_pool.q",
-    "pool/attn/k": "attn_pool.kv",
-    "pool/attn/v": "attn_pool.kv",
-    "pool/attn/out": "attn_pool.proj",
-    "pool/norm": "attn_pool.norm",
-    "pool/mlp/up": "attn_pool.mlp.fc1",
-    "pool/mlp/down": "attn_pool.mlp.fc2",
-}
+# Modules, ours -> theirs: the names in memory, which are not those of files.
 HF_VIT = {
     "blocks/attn_norm": "vit.layers.{}.layernorm_before",
     "blocks/attn/q": "vit.layers.{}.attention.q_proj",
@@ -69,17 +40,6 @@ HF_DINOV3 = {
     "norm": "norm",
 }
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-
-
-def declare_torchvision_operators() -> Any:
-    """What timm's import of torchvision needs where there is no build of it for the CPU.
-
-    Returns the library that declares the two operators: keep it alive.
-    """
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def to_torch(params: dict[str, Any], names: dict[str, str], patch_size: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _NAMED = ("width", "depth", "mlp_dim", "num_heads")
 #   classification        a class of each row; one number for regression
 #   token_classification  a class of each token
 #   question_answering    where an answer starts and where it ends
+#   pooled                a vector of each row, besides those of all tokens
 #   none                  the vectors of all tokens
 Head = Literal[
     "pretraining",
@@ -32,6 +33,7 @@ Head = Literal[
     "classification",
     "token_classification",
     "question_answering",
+    "pooled",
     "none",
 ]
 
@@ -111,7 +113,7 @@ class BertConfig(Section, frozen=True, tag_field="family", tag="bert"):
     @property
     def has_pooler(self) -> bool:
         """Whether a row's first token is pooled into a vector of the row."""
-        return self.head in ("pretraining", "classification")
+        return self.head in ("pretraining", "classification", "pooled")
 
     @property
     def has_masked_lm(self) -> bool:

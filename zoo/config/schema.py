@@ -74,7 +74,8 @@ class Config(Section, frozen=True):
     ema_decay: Annotated[float, Meta(ge=0, lt=1)] | None = (
         None  # evaluation and prediction then use the averaged parameters
     )
-    init_from: str | None = None  # a workdir or checkpoint whose parameters the run starts from
+    # A workdir, checkpoint or published weights (docs/pretrained.md) that the run starts from.
+    init_from: str | None = None
     mesh: MeshConfig = MeshConfig()
     mode: Literal["jit", "pmap"] = "jit"
     max_in_flight: Annotated[int, Meta(ge=0)] = (

@@ -1,9 +1,10 @@
-"""`zoo inspect`: what a checkpoint holds, read from its metadata; no array is loaded."""
+"""`zoo inspect`: what weights hold, read from their metadata; no array is loaded."""
 
 from typing import Any
 
 import numpy as np
 
+from zoo.pretrained.opening import Pretrained
 from zoo.training.weights import open_weights
 
 
@@ -14,6 +15,8 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
       UserError: there is no checkpoint at the path, or it cannot be read.
     """
     weights = open_weights(path)
+    if isinstance(weights, Pretrained):
+        return _published(weights)
     shapes = weights.shapes()
     arrays = [
         {
@@ -49,4 +52,22 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
         + ", ".join(f"{item} {size / 2**20:,.1f} MiB" for item, size in totals.items()),
         "metrics " + ", ".join(f"{k} {v:.6g}" for k, v in weights.metrics.items()),
     ]
+    return found, lines
+
+
+def _published(weights: Pretrained) -> tuple[dict[str, Any], list[str]]:
+    """Weights of others: each of their arrays, and the parameters that are made of it."""
+    report, shapes = weights.mapped.report, weights.mapped.shapes
+    num_params = sum(int(np.prod(shape)) for shape in shapes.values())
+    found = {
+        "format": weights.origin,
+        "step": weights.step,
+        "num_params": num_params,
+        "classes": [*weights.classes],
+        "metrics": weights.metrics,
+        "arrays": [one._asdict() for one in report],
+    }
+    width = max(len(one.name) for one in report)
+    lines = [f"{one.name:<{width}}  {[*one.shape]!s:<20} {one.state} {one.what}" for one in report]
+    lines += ["", f"{weights.origin}, {num_params:,} parameters"]
     return found, lines

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from zoo.config import UserError
+from zoo.config.bert import BertConfig
 from zoo.config.data import LabelledData, MaskedData
 from zoo.data.text.labelled import cut_to_frame
 from zoo.data.text.layout import make_frame
@@ -25,6 +26,12 @@ class MaskFiller:
 
     def __init__(self, opened: TextModel):
         assert isinstance(opened.config.data, MaskedData)
+        assert isinstance(opened.config.model, BertConfig)
+        if not opened.config.model.has_masked_lm:
+            raise UserError(
+                f"the model has a head {opened.config.model.head!r}, which predicts no masked "
+                "words: give weights of a BERT with its pre-training's head"
+            )
         self.opened, self._length = opened, opened.config.data.length
         graphdef, _ = abstract_model(opened.config)
 

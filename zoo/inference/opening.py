@@ -44,7 +44,8 @@ def open_text_model(
         raise UserError(f"{path} was trained on {found}: only a model of {wanted} {purpose}")
     if weights.tokenizer is None:
         raise UserError(
-            f"{path} has no tokenizer beside its checkpoints: copy all of the run's directory"
+            f"{path} has no tokenizer beside it: copy all of the run's directory, or put the "
+            "tokenizer.json or vocab.txt that was published with the weights there"
         )
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     params = weights.load(mesh, average=average)

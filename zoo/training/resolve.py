@@ -66,20 +66,22 @@ def resolve(config: Config) -> Run:
 def _fill_text_model(config: Config, rows: Rows, tokenizer: Tokenizer) -> Any:
     """Fills `vocab_size`, `max_length`, and `num_classes` of a head that has classes."""
     model: Any = config.model
-    data, filled = config.data, {"vocab_size": model.vocab_size or tokenizer.size}
+    data, theirs = config.data, open_weights(config.init_from) if config.init_from else None
+    # Published models have more rows than tokens, for a round number of them.
+    rows_there = theirs and getattr(theirs.config.model, "vocab_size", None)
+    filled = {"vocab_size": model.vocab_size or max(rows_there or 0, tokenizer.size)}
     assert isinstance(data, TextData)
     if filled["vocab_size"] < tokenizer.size:
         raise UserError(
             f"config.model.vocab_size is {model.vocab_size}, but the tokenizer {data.tokenizer} "
             f"has {tokenizer.size} tokens; leave it out to take the tokenizer's"
         )
-    if config.init_from:
-        theirs = open_weights(config.init_from).tokenizer
-        if theirs is not None and theirs.fingerprint != tokenizer.fingerprint:
-            raise UserError(
-                f"{config.init_from} was trained with another tokenizer than {data.tokenizer}: set "
-                f"config.data.tokenizer to {theirs.path}"
-            )
+    known = theirs.tokenizer if theirs else None
+    if known is not None and known.fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"{config.init_from} was trained with another tokenizer than {data.tokenizer}: set "
+            f"config.data.tokenizer to {known.path}"
+        )
     longest = max(data.length, getattr(data, "target_length", 0))
     if hasattr(model, "max_length"):
         filled["max_length"] = model.max_length or longest

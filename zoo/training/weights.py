@@ -14,6 +14,7 @@ from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.vit import resize_positions
+from zoo.pretrained.opening import Pretrained, check_settings, is_pretrained, open_pretrained
 from zoo.tasks.build import Params, abstract_params
 from zoo.training.checkpoint import (
     Checkpoints,
@@ -86,8 +87,9 @@ class Weights:
         return unflatten(like, mean)
 
 
-def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
-    """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`.
+def open_weights(path: str | Path, *, newest: bool = False) -> Weights | Pretrained:
+    """Finds a checkpoint: `WORKDIR` (its best one) or `WORKDIR/checkpoints/STEP`; or weights as
+    others publish them, in any format of `zoo.pretrained`.
 
     Args:
       newest: of a workdir, take the newest one rather than the best: the last ones are to be
@@ -98,7 +100,9 @@ def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
     Raises:
       UserError: there is none, or none that can be read.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if is_pretrained(path):
+        return open_pretrained(path)
     step = None
     if path.name.isdigit() and (path / "meta").exists():
         directory, step = path.parent, int(path.name)
@@ -110,7 +114,8 @@ def open_weights(path: str | Path, *, newest: bool = False) -> Weights:
         steps = checkpoints.steps()
     if not steps:
         raise UserError(
-            f"no checkpoint in {path}: give a workdir of `zoo train`, or WORKDIR/checkpoints/STEP"
+            f"no checkpoint in {path}: give a workdir of `zoo train`, WORKDIR/checkpoints/STEP, or "
+            "a directory or file of published weights"
         )
     if step is None:
         metas = checkpoints.metas()
@@ -143,7 +148,8 @@ def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> st
 def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """Another run's parameters, made to fit: `config.init_from`.
 
-    A ViT's learned positions of another grid are interpolated. Heads that the other model lacks,
+    A ViT's learned positions of another grid are interpolated, of published weights by the method
+    that their own code has. Heads that the other model lacks,
     or has for other classes, stay `fresh`, and its own other heads are left behind; everything
     else must be there, with the same shape.
 
@@ -152,8 +158,13 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """
     weights = open_weights(path)
     own, theirs = config.model, weights.config.model
+    if isinstance(weights, Pretrained):
+        check_settings(path, theirs, own)
     params = weights.load(mesh)
-    there, here = leaves_by_path(_fit_positions(params, theirs, own)), leaves_by_path(fresh)
+    # Who publishes weights says how they are taken to another resolution.
+    method = getattr(theirs if isinstance(weights, Pretrained) else own, "position_resize", "")
+    fitted = _fit_positions(params, theirs, own, method)
+    there, here = leaves_by_path(fitted), leaves_by_path(fresh)
     bodies = ({k: v for k, v in flat.items() if not k.startswith(HEADS)} for flat in (there, here))
     check_same(path, *bodies)
     # A tagger's two classes are not the start and the end of an answer, though of one shape.
@@ -170,12 +181,10 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     return map_by_path(take, fresh)
 
 
-def _fit_positions(params: Params, theirs: Any, own: Any) -> Params:
+def _fit_positions(params: Params, theirs: Any, own: Any, method: str) -> Params:
     """A ViT's learned positions, on the grid of another one; other parameters as they are."""
     vits = isinstance(own, ViTConfig) and isinstance(theirs, ViTConfig)
     if not vits or {own.position, theirs.position} != {"learned"} or own.grid == theirs.grid:
         return params
-    resized = resize_positions(
-        params["pos_embed"], theirs.grid, own.grid, method=own.position_resize
-    )
+    resized = resize_positions(params["pos_embed"], theirs.grid, own.grid, method=method)
     return {**params, "pos_embed": resized}

@@ -102,6 +102,29 @@ def test_a_tokenizer_json_is_read_without_its_padding_and_truncation(bert):
     assert other.mask == 4
 
 
+def test_settings_beside_a_tokenizer_json_say_how_texts_begin_and_end(learnt, tmp_path):
+    plain = learnt["bpe"]
+    plain._library._library.save(str(tmp_path / "tokenizer.json"))
+    before = load_tokenizer(tmp_path)
+    assert (before.bos, before.eos) == (plain.bos, plain.eos)
+    first, last = plain.token(7), plain.token(8)
+    for settings, expected in (
+        ({"bos_token": None, "eos_token": last}, (None, 8)),
+        ({"bos_token": {"content": first}}, (7, plain.eos)),
+        ({"bos_token": "not there"}, (None, plain.eos)),
+        ({}, (plain.bos, plain.eos)),
+    ):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        found = load_tokenizer(tmp_path)
+        assert (found.bos, found.eos) == expected
+        found.save(tmp_path / "copy")
+        copy = load_tokenizer(tmp_path / "copy")
+        assert (copy.bos, copy.eos, copy.fingerprint) == (*expected, found.fingerprint)
+    (tmp_path / "tokenizer_config.json").write_text("[")
+    with pytest.raises(UserError, match=r"tokenizer_config.json is no JSON"):
+        load_tokenizer(tmp_path)
+
+
 def test_the_byte_alphabet_is_the_librarys():
     from tokenizers.pre_tokenizers import ByteLevel
 

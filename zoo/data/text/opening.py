@@ -7,16 +7,20 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo.config import UserError
+from zoo.data.text import llama2c
 from zoo.data.text.pieces import HfPieces, Pieces, SentencePieces, byte_level, wordpiece
 
 SETTINGS_FILE = "zoo_tokenizer.json"
+ROLES_FILE = "tokenizer_config.json"  # says which tokens are special for what
 LAYOUTS = (
     "a directory that `zoo data tokenizer` made, tokenizer.json, vocab.txt (WordPiece), vocab.bpe "
-    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), or *.model (SentencePiece)"
+    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), *.model (SentencePiece), or "
+    "llama2.c's tokenizer.bin"
 )
 # BPE's merges by the vocabularies that lie beside them.
 _VOCABULARIES = ("encoder.json", "vocab.json")
 _MERGES = ("vocab.bpe", "merges.txt")
+_LLAMA2C = "tokenizer.bin"
 
 
 class Files(NamedTuple):
@@ -49,7 +53,7 @@ def find_files(path: Path) -> Files:
         return _of_file(path)
     if (path / SETTINGS_FILE).is_file():
         return _of_settings(path)
-    names = ("tokenizer.json", *_MERGES, "vocab.txt")
+    names = ("tokenizer.json", *_MERGES, "vocab.txt", _LLAMA2C)
     found = [path / name for name in names if (path / name).is_file()]
     found += sorted(path.glob("*.model"))
     if not found:
@@ -97,20 +101,44 @@ def _of_file(path: Path) -> Files:
         return Files("bpe", pair)
     if path.suffix == ".txt":
         return Files("wordpiece", (path,), lowercase=_is_uncased(path))
+    if path.name == _LLAMA2C:
+        return Files("llama2c", (path,))
     if path.suffix == ".json":
-        return Files("json", (path,))
+        beside = path.with_name(ROLES_FILE)
+        return Files("json", (path, beside) if beside.is_file() else (path,))
     raise UserError(f"{path} is no tokenizer: give {LAYOUTS}")
 
 
 def _is_uncased(vocabulary: Path) -> bool:
     """What Hugging Face's settings beside a `vocab.txt` say; else it is."""
-    beside = vocabulary.with_name("tokenizer_config.json")
-    if not beside.is_file():
-        return True
+    beside = vocabulary.with_name(ROLES_FILE)
+    return bool(_read_object(beside).get("do_lower_case", True)) if beside.is_file() else True
+
+
+def read_roles(files: Files) -> dict[str, str | None]:
+    """The begin and end of a text, by Hugging Face's settings beside a `tokenizer.json`.
+
+    None: there is none, whatever the vocabulary has; a role that they do not name is left out.
+    """
+    found: dict[str, str | None] = {}
+    for path in files.paths[1:] if files.kind == "json" else ():
+        settings = _read_object(path)
+        for role in ("bos", "eos"):
+            token = settings.get(f"{role}_token", "")
+            token = token.get("content") if isinstance(token, dict) else token
+            if token is None or (isinstance(token, str) and token):
+                found[role] = token
+    return found
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        return bool(json.loads(beside.read_text("utf-8")).get("do_lower_case", True))
+        found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise UserError(f"{beside} is no JSON ({error}): mend or remove it") from error
+        raise UserError(f"{path} is no JSON ({error}): mend or remove it") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no JSON object: mend or remove it")
+    return found
 
 
 def _open(files: Files) -> Pieces:
@@ -129,6 +157,8 @@ def _open(files: Files) -> Pieces:
 
         found = BPE.read_file(*map(str, files.paths))
         library = byte_level(*found, lowercase=files.lowercase)
+    elif files.kind == "llama2c":
+        library = llama2c.build(llama2c.read_pieces(path))
     else:
         from tokenizers import Tokenizer
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,17 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from zoo.config import UserError
+from zoo.data.text import llama2c
 from zoo.data.text.learn import learn
-from zoo.data.text.opening import SETTINGS_FILE, Files, Settings, find_files, open_library
+from zoo.data.text.opening import (
+    ROLES_FILE,
+    SETTINGS_FILE,
+    Files,
+    Settings,
+    find_files,
+    open_library,
+    read_roles,
+)
 from zoo.data.text.pieces import NAMES, SENTINEL, Pieces
 
 Ids = Int32[np.ndarray, " _"]
@@ -32,6 +42,7 @@ class Tokenizer:
       fingerprint: a hash of what the files hold; a copy elsewhere has the same.
       pad, bos, eos, unk, cls, sep, mask: numbers of special tokens; None where there is none. GPT-2
         has one token for `bos` and `eos`; RoBERTa one for `bos` and `cls`, one for `eos` and `sep`.
+        A tokenizer_config.json beside a tokenizer.json says what `bos` and `eos` are.
       sentinels: of T5's <extra_id_0>, <extra_id_1>, ...; may be empty.
       word_starts: whether a token begins a word: no "##", or a space before it. Special ones do.
       byte_lengths: UTF-8 bytes of text that a token stands for, the space before it too; 0 for
@@ -54,6 +65,8 @@ class Tokenizer:
         self._ids = {token: number for number, token in enumerate(tokens) if token is not None}
         for role, names in NAMES.items():
             setattr(self, role, next((self._ids[n] for n in names if n in self._ids), None))
+        for role, token in read_roles(files).items():
+            setattr(self, role, None if token is None else self._ids.get(token))
         if self.mask is not None and self.cls is None:
             self.cls, self.sep = self.bos, self.eos
         found = {int(m[1]): self._ids[m[0]] for m in map(SENTINEL.fullmatch, self._ids) if m}
@@ -109,8 +122,12 @@ class Tokenizer:
         return self._library.join([n for n in kept if n not in self._library.specials])
 
     def token(self, number: SupportsIndex) -> str:
-        """How a number is written in the vocabulary; "" where the vocabulary has a hole."""
-        return self._library.tokens[number] or ""
+        """How a number is written in the vocabulary; "" where it has a hole, and beyond its end.
+
+        Published models have more rows than tokens, for a round number of them.
+        """
+        tokens = self._library.tokens
+        return (tokens[number] if int(number) < len(tokens) else None) or ""
 
     def id(self, token: str) -> int | None:
         """The number of a token as the vocabulary writes it."""
@@ -126,6 +143,17 @@ class Tokenizer:
         for path in self._files.paths:
             (directory / path.name).write_bytes(path.read_bytes())
         _write_settings(directory, self._files)
+
+    def publish(self, directory: Path) -> None:
+        """The same in a form that Hugging Face's libraries open."""
+        if self._files.kind == "llama2c":
+            llama2c.write_json(self._files.paths[0], directory)
+            return
+        for path in self._files.paths:
+            (directory / path.name).write_bytes(path.read_bytes())
+        if self._files.kind == "wordpiece":
+            case = json.dumps({"do_lower_case": self.lowercase})
+            (directory / ROLES_FILE).write_text(case + "\n")
 
 
 class StreamDecoder:
@@ -165,7 +193,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
       path: a directory that `zoo data tokenizer` made, `tokenizer.json`, `vocab.txt` (WordPiece,
         uncased unless a tokenizer_config.json beside it says otherwise), `vocab.bpe` or
         `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a `*.model`
-        (SentencePiece), or a directory with one of these.
+        (SentencePiece), llama2.c's `tokenizer.bin`, or a directory with one of these.
 
     Raises:
       UserError: nothing is there, or something else.
