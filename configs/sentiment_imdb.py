@@ -9,10 +9,10 @@ Command: zoo train --config sentiment_imdb --workdir runs/sentiment
   zoo train --config sentiment_imdb:scratch --workdir runs/sentiment_scratch --config.seed=0
   each with the seeds 0, 1 and 2; all 25,000 to train on: --config.data.train_split=train
 Then: zoo classify-text --workdir runs/sentiment "What a waste of time."
-Argument: pretrained (default) or scratch, which has twice the learning rate: weights that are to
-  be learnt from nothing are further away.
-Here: from nothing 69.0, 69.3 and 67.4 %; from that BERT 66.7 % (seed 0): its pre-training is too
-  short to help. docs/benchmarks.md.
+Argument: pretrained (default) or scratch, which has a higher learning rate: weights that are to be
+  learnt from nothing are further away. Either rate is the better of two on 2,000 other reviews.
+Here: 69.6 % with the pre-training of bert_imdb:adamw, 68.5 % from nothing, means of three seeds
+  that do not overlap. docs/benchmarks.md.
 """
 
 from ml_collections import ConfigDict
@@ -56,7 +56,7 @@ def get_config(arg="pretrained"):
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"
-    config.optimizer.lr = 5e-4 if arg == "pretrained" else 1e-3
+    config.optimizer.lr = 2e-4 if arg == "pretrained" else 1e-3
     config.optimizer.schedule = "linear"
     config.optimizer.warmup = "0.2 epochs"
     config.optimizer.weight_decay = 0.01

@@ -19,6 +19,7 @@ CASES = [case for case in ALL_CASES if isinstance(load_config(case).model, BertC
 OWN = (
     "bert_imdb:phase1",
     "bert_imdb:phase2",
+    "bert_imdb:adamw",
     "bert_imdb_gpu",
     "sentiment_imdb:pretrained",
     "sentiment_imdb:scratch",
