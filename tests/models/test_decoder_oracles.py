@@ -22,8 +22,9 @@ from zoo.inference.decoding import GREEDY, Writer
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 
-# Relative to the largest number: float32 sums in another order, through layers that double them.
-TOLERANCE = 1e-5
+# Relative to the largest number: float32 sums in another order, through layers that double them,
+# and for gradients through them twice.
+TOLERANCE, GRADIENTS = 1e-5, 5e-5
 CASES = {
     "gpt2": ("gpt2", GPT2),
     "llama 3, longer": ("llama", {**LLAMA, "tied": True}),
@@ -34,8 +35,8 @@ CASES = {
 }
 
 
-def close(actual, expected):
-    np.testing.assert_allclose(actual, expected, atol=TOLERANCE * np.abs(expected).max())
+def close(actual, expected, tolerance=TOLERANCE):
+    np.testing.assert_allclose(actual, expected, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(("family", "options"), CASES.values(), ids=CASES)
@@ -53,7 +54,7 @@ def test_logits_loss_and_gradients(family, options):
     expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
     assert ours.keys() == expected.keys()
     for name, gradient in expected.items():
-        close(ours[name], gradient)
+        close(ours[name], gradient, GRADIENTS)
 
 
 @pytest.mark.parametrize(("family", "options"), CASES.values(), ids=CASES)

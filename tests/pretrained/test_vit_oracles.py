@@ -123,4 +123,4 @@ def test_timms_small_sizes_by_name(tmp_path):
     assert (cfg.width, cfg.num_heads, cfg.image_size) == (192, 3, 224)
     images = make_images(1, 224, 224)
     expected = theirs(torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
-    close(apply(cfg, params, images), expected)
+    close(apply(cfg, params, images), expected, 3e-5)  # of a published size: longer sums
