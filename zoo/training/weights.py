@@ -149,9 +149,9 @@ def params_from(path: str, config: Config, fresh: Params, mesh: Mesh) -> Params:
     """Another run's parameters, made to fit: `config.init_from`.
 
     A ViT's learned positions of another grid are interpolated, of published weights by the method
-    that their own code has. Heads that the other model lacks,
-    or has for other classes, stay `fresh`, and its own other heads are left behind; everything
-    else must be there, with the same shape.
+    that their own code has. Heads that the other model lacks, or has for other classes, stay
+    `fresh`, and its own other heads are left behind; everything else must be there, with the same
+    shape.
 
     Raises:
       UserError: the weights are of another model.
