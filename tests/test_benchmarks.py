@@ -67,7 +67,7 @@ def test_a_row_of_the_table_of_plans_falls_back_on_a_search(load, monkeypatch):
     monkeypatch.setattr(table, "plan", does_not_fit)
     monkeypatch.setattr(table, "search", lambda *_, **__: Found((a_plan(),), (), 1))
     row = table.ROWS[0]
-    cells = table.cells(row, table.planned(row))
+    cells = table.cells(row, table.numbers(row, table.planned(row)))
     assert len(cells) == len(table.HEAD)
     assert cells[3] == a_plan().layout_text
     monkeypatch.setattr(table, "search", lambda *_, **__: Found((), (), 1))

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError, load_config
-from zoo.config.load import nearest
+from zoo.config.load import CONFIG_DIR, nearest
 
 # Besides these, 69: another host did not come, left or hangs.
 EXIT_DONE, EXIT_USER, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 75, 130
+# Those of zoo.inference.text_scores, which is slow to import.
+TEXT_SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge")
 # What a file system refuses, at whatever place: not our fault.
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             flags = [*args.flags, "--config.KEY"]
             raise UserError(f"unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}")
-        if overrides and not getattr(args, "config", None):
+        if overrides and not (getattr(args, "config", None) or getattr(args, "rungs", None)):
             raise UserError("--config.KEY=VALUE changes a config: give one with --config FILE")
         args.overrides = overrides
         return args.run(args) or EXIT_DONE
@@ -121,9 +123,9 @@ def make_parser() -> argparse.ArgumentParser:
     model_flags(sub)
     sub.add_argument("--knn", type=positive, metavar="K", help="also k-NN on frozen features")
     sub.add_argument("--probe", action="store_true", help="also a linear probe on frozen features")
-    for score in ("bleu", "chrf", "rouge"):
+    for score in TEXT_SCORES:
         text = f"also {score} of texts by beam search, 4 beams, alpha 0.6"
-        sub.add_argument(f"--{score}", action="store_true", help=text)
+        sub.add_argument(f"--{score.replace('_', '-')}", action="store_true", help=text)
     average_flag(sub)
     json_flag(sub)
 
@@ -233,6 +235,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     json_flag(sub)
 
+    text = "the ladder of published results: list it, or run rungs of it and compare"
+    sub = command("reproduce", run_reproduce, text)
+    sub.add_argument("rungs", nargs="*", metavar="NAME", help="a rung; without one they are listed")
+    text = "small: cut to a minute of one core, on real data; without a NAME all rungs"
+    sub.add_argument("--scale", choices=("full", "small"), default="full", help=text)
+    sub.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs, seeds 0 to N-1")
+    text = "where runs go, each in its own folder (runs/reproduce)"
+    sub.add_argument("--workdir", default="runs/reproduce", help=text)
+    text = "the file that each run adds a line to (docs/results.jsonl of the project)"
+    sub.add_argument("--results", metavar="FILE", help=text)
+    text = "write docs/ladder.md and the README's table from the file of results"
+    sub.add_argument("--docs", action="store_true", help=text)
+    json_flag(sub)
+
     for sub in commands.choices.values():
         flags = [flag for action in sub._actions for flag in action.option_strings]
         sub.set_defaults(flags=flags)
@@ -290,7 +306,7 @@ def run_eval(args: argparse.Namespace) -> None:
         neighbours=args.knn,
         probe=args.probe,
         average=args.average,
-        scores=tuple(score for score in ("bleu", "chrf", "rouge") if getattr(args, score)),
+        scores=tuple(score for score in TEXT_SCORES if getattr(args, score)),
     )
     show(metrics, [f"{name:<28} {exact(value)}" for name, value in metrics.items()], args.json)
 
@@ -484,6 +500,35 @@ def run_convert(args: argparse.Namespace) -> None:
 
     found, lines = convert(args.source, args.target, args.format, dtype=args.dtype)
     show(found, lines, args.json)
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """zoo reproduce."""
+    from zoo.reproduction import page
+    from zoo.reproduction.ladder import LADDER, by_name
+    from zoo.reproduction.results import RESULTS, read
+
+    rungs = [by_name(name) for name in args.rungs]
+    path = Path(args.results) if args.results else RESULTS
+    if args.docs:
+        written = page.write_docs(CONFIG_DIR.parent, read(path))
+        show([str(one) for one in written], [str(one) for one in written], args.json)
+        return EXIT_DONE
+    if not rungs and args.scale == "full":
+        found, lines = page.listing(read(path))
+        show(found, lines, args.json)
+        return EXIT_DONE
+    from zoo.reproduction.reproduce import Place, reproduce_all
+
+    outcome = reproduce_all(
+        rungs or LADDER,
+        Place(Path(args.workdir), path),
+        scale=args.scale,
+        seeds=args.seeds,
+        changes=args.overrides,
+    )
+    show(outcome.found, outcome.lines, args.json)
+    return outcome.code
 
 
 def run_inspect(args: argparse.Namespace) -> None:

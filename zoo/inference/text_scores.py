@@ -1,5 +1,7 @@
 """How good generated texts are: BLEU, chrF and ROUGE of a split, decoded by beam search."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from zoo.inference.translate import search_targets
 from zoo.tasks.base import Batch, Metrics
 from zoo.tasks.build import Params
 
-SCORES = ("bleu", "chrf", "rouge")
+SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class TextScorer:
             raise UserError(f"scores {list(scores)} are of data of kind 'seq2seq'")
         for score in scores:
             _library(score)
+        if "bleu_compound" in scores:
+            compound_splitter()
         self._data, self._scores = data, scores
         self._tokenizer: Tokenizer = load_tokenizer(data.tokenizer)
         eos = self._tokenizer.eos
@@ -109,8 +113,11 @@ def text_scores(
 
     `bleu` and `chrf` are sacreBLEU's (Post 2018, arXiv 1804.08771) with its defaults, each with
     the signature that says which they are; texts are scored as written, neither tokenised nor
-    lower-cased before. `rouge1`, `rouge2` and `rougeL` are the means of Google's rouge-score's F,
-    with stems.
+    lower-cased before. `bleu_lowercase` is the same of lower-cased texts. `bleu_compound` is that
+    of the papers since GNMT, as tensor2tensor's get_ende_bleu.sh takes it: tokenised by Moses,
+    compounds split at their hyphens, nothing smoothed. It is the higher one, and no other system's
+    sacreBLEU may be compared with it. `rouge1`, `rouge2` and `rougeL` are the means of Google's
+    rouge-score's F, with stems.
     """
     library = _library(score)
     if score == "rouge":
@@ -118,9 +125,33 @@ def text_scores(
         scorer = library.RougeScorer(kinds, use_stemmer=True)
         each = [scorer.score(ref, text) for ref, text in zip(references, texts, strict=True)]
         return {kind: 100 * float(np.mean([one[kind].fmeasure for one in each])) for kind in kinds}
-    metric = library.BLEU() if score == "bleu" else library.CHRF()
+    if score == "bleu_compound":
+        split = compound_splitter()
+        texts, references = [*map(split, texts)], [*map(split, references)]
+        metric = library.BLEU(tokenize="none", smooth_method="none", force=True)
+    elif score == "chrf":
+        metric = library.CHRF()
+    else:
+        metric = library.BLEU(lowercase=score == "bleu_lowercase")
     value = metric.corpus_score(texts, [references]).score
     return {score: float(value), f"{score}_signature": str(metric.get_signature())}
+
+
+def compound_splitter() -> Callable[[str], str]:
+    """Cuts a text into Moses' tokens, and "a-b" into "a ##AT##-##AT## b".
+
+    Raises:
+      UserError: sacremoses is missing.
+    """
+    moses = _library("moses")
+    tokenizer, punctuation = moses.MosesTokenizer(lang="de"), moses.MosesPunctNormalizer(lang="de")
+
+    def split(text: str) -> str:
+        plain = punctuation.replace_unicode_punct(text)
+        tokens = tokenizer.tokenize(plain, aggressive_dash_splits=False, return_str=True)
+        return re.sub(r"(\S)-(\S)", r"\1 ##AT##-##AT## \2", str(tokens))
+
+    return split
 
 
 def _library(score: str) -> Any:
@@ -129,9 +160,13 @@ def _library(score: str) -> Any:
             from rouge_score import rouge_scorer
 
             return rouge_scorer
+        if score == "moses":
+            import sacremoses
+
+            return sacremoses
         from sacrebleu import metrics
 
         return metrics
     except ImportError as error:
-        name = "rouge-score" if score == "rouge" else "sacrebleu"
+        name = {"rouge": "rouge-score", "moses": "sacremoses"}.get(score, "sacrebleu")
         raise UserError(f"{score} needs the package {name}: pip install 'zoo[text]'") from error
