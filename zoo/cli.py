@@ -233,6 +233,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     json_flag(sub)
 
+    text = "runs side by side: final metrics, configs' differences, curves"
+    sub = command("compare", run_compare, text)
+    text = "of a run, or a directory of such; those that differ in the seed alone are one group"
+    sub.add_argument("workdirs", nargs="+", metavar="WORKDIR", help=text)
+    text = "as in metrics.jsonl, such as test/accuracy or loss; may be repeated (the usual ones)"
+    sub.add_argument("--metric", action="append", metavar="NAME", help=text)
+    text = "print JSON, or write it to FILE"
+    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    sub.add_argument("--html", metavar="FILE", help="also a page with curves")
+
     for sub in commands.choices.values():
         flags = [flag for action in sub._actions for flag in action.option_strings]
         sub.set_defaults(flags=flags)
@@ -247,6 +257,12 @@ def show(value: Any, lines: Sequence[str], as_json: bool) -> None:
 def exact(value: float | int | str) -> str:
     """A float to six digits, anything else as it is."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def check_folder(name: str) -> None:
+    """Raises a UserError where a file cannot be written for want of its folder."""
+    if not Path(name).parent.is_dir():
+        raise UserError(f"cannot write {name}: there is no such folder")
 
 
 def positive(text: str) -> int:
@@ -377,8 +393,8 @@ def run_bench(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     from zoo.experiment.bench import bench
 
-    if args.json and not Path(args.json).parent.is_dir():
-        raise UserError(f"cannot write --json {args.json}: there is no such folder")
+    if args.json:
+        check_folder(args.json)
     found = bench(config, steps=args.steps)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
@@ -397,10 +413,9 @@ def run_plan(args: argparse.Namespace) -> int:
             raise UserError(f"--mesh {args.mesh!r}: write auto, or sizes such as data=4,fsdp=-1")
         overrides[f"mesh.{axis.strip()}"] = value
     config = load_config(args.config, overrides)
-    files = [name for name in (args.json, args.html) if name and name != "-"]
-    for name in files:
-        if not Path(name).parent.is_dir():
-            raise UserError(f"cannot write {name}: there is no such folder")
+    for name in (args.json, args.html):
+        if name and name != "-":
+            check_folder(name)
     from zoo.planning.lines import plan_lines, search_lines
     from zoo.planning.plan import plan, to_dict
 
@@ -427,6 +442,27 @@ def run_plan(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
     show(found, lines, args.json == "-")
     return EXIT_DONE if plans and plans[0].fits else EXIT_USER
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """zoo compare."""
+    from zoo.experiment.compare import compare, to_dict
+    from zoo.experiment.compare_lines import compare_lines
+
+    for name in (args.json, args.html):
+        if name and Path(name).is_dir():
+            raise UserError(f"cannot write {name}, a directory: give the runs before --json")
+        if name and name != "-":
+            check_folder(name)
+    compared = compare(args.workdirs, args.metric or ())
+    found = to_dict(compared)
+    if args.html:
+        from zoo.experiment.compare_page import write_page
+
+        write_page(Path(args.html), compared)
+    if args.json and args.json != "-":
+        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+    show(found, compare_lines(compared), args.json == "-")
 
 
 def run_data(args: argparse.Namespace) -> int:

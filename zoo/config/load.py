@@ -101,6 +101,14 @@ def to_dict(section: Section) -> dict[str, Any]:
     return json.loads(msgspec.json.encode(section))
 
 
+def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys, dotted; lists count as values."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flat_config(v, f"{prefix}.{k}".strip(".")) for k, v in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def _find(name: str) -> Path:
     path = Path(name)
     shipped = CONFIG_DIR / (path.name if path.suffix == ".py" else f"{name}.py")
