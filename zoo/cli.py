@@ -451,7 +451,7 @@ def run_compare(args: argparse.Namespace) -> None:
 
     for name in (args.json, args.html):
         if name and Path(name).is_dir():
-            raise UserError(f"cannot write {name}, a directory: give the runs before --json")
+            raise UserError(f"cannot write {name}, a directory: name runs before --json and --html")
         if name and name != "-":
             check_folder(name)
     compared = compare(args.workdirs, args.metric or ())

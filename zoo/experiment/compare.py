@@ -136,12 +136,17 @@ def headline_metric(run: Logged) -> str:
     )  # fmt: skip
 
 
+def direction(metric: str) -> int:
+    """1: more of a metric is better; -1: less is; 0: nothing says so."""
+    last = metric.rpartition("/")[2]
+    ends = lambda words: any(last == word or last.endswith(f"_{word}") for word in words)
+    return 1 if ends(HIGHER) else -1 if ends(LOWER) else 0
+
+
 def make_row(metric: str, groups: Sequence[Group]) -> Row:
     """A metric's cells, and what may be said of their differences."""
     cells = tuple(make_cell(metric, group) for group in groups)
-    last = metric.rpartition("/")[2]
-    ends = lambda words: any(last == word or last.endswith(f"_{word}") for word in words)
-    sign = 1 if ends(HIGHER) else -1 if ends(LOWER) else 0
+    sign = direction(metric)
     return Row(metric, sign, cells, *judge(cells, sign, [group.name for group in groups]))
 
 
@@ -192,7 +197,7 @@ def judge(
     p = max(welch(best[1].values, cell.values) for i, cell in fit if i != best[0])
     without = f" (without {aside})" if aside else ""
     if math.isnan(p):
-        return None, None, f"no verdict: no spread between seeds to judge by{without}"
+        return None, None, f"no verdict: no spread between seeds{without}"
     if p >= LEVEL:
         return None, p, f"not told apart, p {p:.2g}{without}"
     return best[0], p, f"{names[best[0]]} is better, p {p:.2g}{without}"

@@ -2,10 +2,11 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.experiment.compare import ABSENT, LEVEL, Cell, Comparison, Row, short_name
+from zoo.experiment.compare import ABSENT, LEVEL, Cell, Comparison, Row, direction, short_name
 from zoo.experiment.numbers import duration, exact_number
 from zoo.experiment.runs import SECONDS, Logged
 
@@ -14,8 +15,8 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE = 40  # bars of a curve
 NAME = 30  # at most, of a group or a run
 TITLES = {
-    "loss": "training loss of the last logged step",
-    "examples_per_second": "examples a second, the median of a run",
+    "loss": "training loss, last step logged",
+    "examples_per_second": "examples/s, median of a run",
     SECONDS: "time in training steps",
 }
 
@@ -24,12 +25,8 @@ def compare_lines(found: Comparison) -> list[str]:
     """All of it, as lines of text."""
     parts = [_groups(found), _metrics(found), _configs(found)]
     parts += [_curves(found, metric) for metric in found.curves]
-    parts += [[shorten(f"note: {note}", WIDTH)] for note in found.notes]
-    lines = []
-    for part in parts:
-        joined = part[0].startswith("note: ") and lines[-1].startswith("note: ")
-        lines += part if joined or not lines else ["", *part]
-    return lines
+    parts += [[line for note in found.notes for line in wrapped(f"note: {note}")]]
+    return [line for part in parts if part for line in (*part, "")][:-1]
 
 
 def shorten(text: str, width: int) -> str:
@@ -38,6 +35,11 @@ def shorten(text: str, width: int) -> str:
         return text
     tail = (width - 1) // 2
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def wrapped(text: str) -> list[str]:
+    """The text in lines."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ")
 
 
 def title(metric: str) -> str:
@@ -76,8 +78,8 @@ def rule(found: Comparison) -> str:
     if len(found.groups) < 2:
         return "one group: the same config, other seeds; nothing to tell apart"
     return (
-        f"better: than every other group by Welch's t-test over seeds, two-sided p < {LEVEL}, each "
-        "metric by itself"
+        f"better: than every other group, Welch's t-test over seeds, two-sided p < {LEVEL}; each "
+        "metric alone"
     )
 
 
@@ -115,7 +117,7 @@ def _metrics(found: Comparison) -> list[str]:
     lines = ["final metrics", head]
     for row in found.rows:
         verdict = f": {row.verdict}" if row.verdict else ""
-        lines.append(shorten(title(row.metric) + verdict, WIDTH))
+        lines += wrapped(title(row.metric) + verdict)
         for group, cell, mark in zip(found.groups, row.cells, _marks(row), strict=True):
             name = f"  {shorten(group.name, width):<{width}}"
             total = group.runs[0].total_steps
@@ -172,7 +174,7 @@ def _curves(found: Comparison, metric: str) -> list[str]:
     finite = [v for run in runs for v in run.history[metric].values() if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     # Losses fall by orders of magnitude: on a plain scale the end of every curve is flat.
-    log = low > 0 and high >= 10 * low
+    log = direction(metric) < 0 < low and high >= 10 * low
     scale = (lambda v: math.log(v) if math.isfinite(v) else v) if log else float
     last = max(run.step for run in runs)
     span = f"{number(low, metric)} to {number(high, metric)}{', logarithmic' if log else ''}"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from zoo.config import UserError
 from zoo.experiment.charts import Series, chart
 from zoo.experiment.compare import Cell, Comparison, Row
 from zoo.experiment.compare_lines import number, rule, spread_text, state, title, value_text
@@ -34,10 +33,7 @@ def write_page(path: Path, found: Comparison) -> None:
         rule=rule(found),
         notes=found.notes,
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except IsADirectoryError as error:
-        raise UserError(f"cannot write {path}: it is a directory") from error
+    path.write_text(text, encoding="utf-8")
 
 
 def look(index: int) -> str:
@@ -61,7 +57,8 @@ def curves(found: Comparison, metric: str) -> dict[str, Any] | None:
         # The learning rate follows a schedule: a running mean would round its corners.
         noisy = not metric.startswith("eval/") and metric != "learning_rate"
         series.append(Series(group.name, f"{look(i)} mean", x, y, noisy=noisy))
-    return chart(title(metric), series, unit="%" if percent else "", label_gap=6.5)
+    name = "training loss" if metric == "loss" else title(metric)
+    return chart(name, series, unit="%" if percent else "", label_gap=6.5)
 
 
 def _points(run: Logged, metric: str, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -47,9 +47,10 @@ class Logged:
         Rates are the median of all logged ones, as in the report.
         """
         if metric == SECONDS:
-            if not finite_values(self.history, "examples_per_second").size:
+            size = self.config.get("data.batch_size")
+            if not size or not finite_values(self.history, "examples_per_second").size:
                 return None
-            return training_seconds(self.history, self.config["data.batch_size"]), self.step
+            return training_seconds(self.history, size), self.step
         if metric not in self.history:
             return None
         values = self.history[metric]
@@ -109,7 +110,7 @@ def load_runs(paths: Sequence[str | Path]) -> tuple[list[Logged], list[str]]:
         Logged(**{**vars(run), "name": os.path.relpath(workdir, shared)})
         for workdir, run in found.items()
     ]
-    return runs, notes + [_remark(run) for run in runs if not run.finished]
+    return runs, notes + [remark for run in runs if (remark := _remark(run))]
 
 
 def group_runs(runs: Sequence[Logged]) -> tuple[list[Group], list[str]]:
@@ -191,11 +192,16 @@ def _total_steps(workdir: Path, config: dict[str, Any]) -> int | None:
         if parse_duration(total)[1] == "epochs" and size is None:
             return None
         return Clock(int(config["data.batch_size"]), size or 0).steps(total)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def _remark(run: Logged) -> str:
+    if run.total_steps is None:
+        total = run.config.get("total", "unknown")
+        return f"{run.name} may be unfinished: nothing says how many steps its total, {total}, is"
+    if run.finished:
+        return ""
     return f"{run.name} is unfinished: step {run.step:,} of {run.total_steps:,}"
 
 
