@@ -269,7 +269,7 @@ def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, overr
         (["data", "tokenizer", "text"], "needs --out"),
         (["data", "tokenizer", "mnist", "--out", "w"], "'mnist' holds images"),
         (["list", "--jsn"], "did you mean '--json'?"),
-        (["predict", "--workdir", "w", "x.png", "--config.a=1"], "give one with --config"),
+        (["predict", "--workdir", "w", "x.png", "--config.a=1"], "and this command takes none"),
     ],
 )
 def test_a_wrong_word_is_one_line_with_the_fix(capsys, argv, expected):
@@ -306,6 +306,21 @@ def test_eval_takes_another_resolution(config, workdir, capsys):
     argv = ["--config", config, "--config.data.image_size=16", ops, "--json"]
     assert main(["eval", "--workdir", str(workdir), *argv]) == 0
     assert json.loads(capsys.readouterr().out)["test/count"] == 360
+
+
+def test_eval_changes_keys_of_the_runs_own_config(config, workdir, capsys):
+    argv = ["eval", "--workdir", str(workdir)]
+    changes = [
+        "--config.data.eval_splits={'half': 'test[:180]'}",
+        "--config.data.eval_batch_size=8",
+    ]
+    assert main([*argv, *changes, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["half/count"] == 180
+    assert main([*argv, "--config", config, *changes, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    message = failing(capsys, *argv, "--config.data.eval_batchsize=8")
+    assert f"{workdir}: there is no key config.data.eval_batchsize" in message
 
 
 def test_large_counts_are_printed_whole(workdir, monkeypatch, capsys):

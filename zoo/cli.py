@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError, load_config
+from zoo.config.flags import positive
 from zoo.config.load import nearest
 
 # Besides these, 69: another host did not come, left or hangs.
@@ -33,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             flags = [*args.flags, "--config.KEY"]
             raise UserError(f"unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}")
-        if overrides and not getattr(args, "config", None):
-            raise UserError("--config.KEY=VALUE changes a config: give one with --config FILE")
+        if overrides and "--config" not in args.flags:
+            raise UserError("--config.KEY=VALUE changes a config, and this command takes none")
         args.overrides = overrides
         return args.run(args) or EXIT_DONE
     except (UserError, KeyboardInterrupt, OSError) as error:
@@ -265,14 +266,6 @@ def check_folder(name: str) -> None:
         raise UserError(f"cannot write {name}: there is no such folder")
 
 
-def positive(text: str) -> int:
-    """The type of a flag that counts."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
 def run_list(args: argparse.Namespace) -> None:
     """zoo list [models|configs|datasets]."""
     from zoo.experiment import listing
@@ -306,6 +299,7 @@ def run_eval(args: argparse.Namespace) -> None:
         neighbours=args.knn,
         probe=args.probe,
         average=args.average,
+        overrides=args.overrides,
         scores=tuple(score for score in ("bleu", "chrf", "rouge") if getattr(args, score)),
     )
     show(metrics, [f"{name:<28} {exact(value)}" for name, value in metrics.items()], args.json)
