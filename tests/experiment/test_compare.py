@@ -17,7 +17,7 @@ from zoo.config import UserError
 from zoo.config.load import to_dict as config_dict
 from zoo.experiment.compare import compare, judge, make_row, to_dict, welch
 from zoo.experiment.compare_lines import CURVE, WIDTH, compare_lines, shorten, sparkline
-from zoo.experiment.compare_page import look, write_page
+from zoo.experiment.compare_page import curves, look, write_page
 
 STEPS = (2, 4, 6, 8)
 
@@ -137,6 +137,10 @@ def test_a_seed_that_ran_twice_counts_once(tmp_path):
     assert row_of(found, "eval/test/accuracy").cells[0].values == (0.8, 0.6)
     assert "first has the config and the seed of again, so only that counts" in found.notes
     assert [run.name for run in found.runs] == ["first", "again", "other"]
+    write_run(tmp_path / "third", 0.7)
+    found = compare([tmp_path / name for name in ("again", "third", "other")])
+    assert row_of(found, "eval/test/accuracy").cells[0].values == (0.8, 0.6)  # the first of equals
+    assert [run["counted"] for run in to_dict(found)["groups"][0]["runs"]] == [True, False, True]
 
 
 def test_an_unfinished_run_is_marked_and_does_not_join_the_mean(tmp_path):
@@ -271,6 +275,8 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
 def test_lines_fit_a_terminal_of_a_hundred_columns(tmp_path):
     long = {f"{'a_very_long_name_of_a_run_' * 3}{i}": (0.5 + i / 50, 0.6) for i in range(7)}
     write_groups(tmp_path, long)
+    with next(tmp_path.glob("*")).joinpath("metrics.jsonl").open("a") as file:
+        file.write("torn\n")
     lines = compare_lines(compare([tmp_path]))
     assert max(map(len, lines)) <= WIDTH, max(lines, key=len)
     assert sum("optimizer.lr" in line for line in lines) > 1  # groups go below each other
@@ -333,6 +339,20 @@ def test_the_page_is_one_whole_file_with_every_run(tmp_path):
     assert sum("seed" in kind for kind in lines) == 4 * charts
     assert sum("mean" in kind for kind in lines) == 3 * charts
     assert all(sum(look(i) in kind for kind in lines) for i in range(3))
+
+
+def test_the_page_marks_unfinished_runs_and_draws_their_mean_where_all_logged(tmp_path):
+    write_run(tmp_path / "a-0", 0.8, last=6)
+    write_run(tmp_path / "a-1", 0.9, seed=1, last=4)
+    write_run(tmp_path / "b-0", 0.7, optimizer={"lr": 1.0})
+    found = compare([tmp_path])
+    write_page(tmp_path / "compare.html", found)
+    words = Page((tmp_path / "compare.html").read_text()).words
+    assert "step 4 to 6 of 8" in words
+    drawn = {one["name"]: one for one in curves(found, "eval/test/accuracy")["data"]["series"]}
+    assert drawn["a"]["x"] == [2, 4]
+    assert drawn["a"]["y"] == pytest.approx([21.25, 42.5])  # percent
+    assert drawn["b-0"]["x"] == [*STEPS]
 
 
 def test_no_two_of_fifteen_groups_look_alike():
