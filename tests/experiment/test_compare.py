@@ -275,10 +275,14 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
 def test_lines_fit_a_terminal_of_a_hundred_columns(tmp_path):
     long = {f"{'a_very_long_name_of_a_run_' * 3}{i}": (0.5 + i / 50, 0.6) for i in range(7)}
     write_groups(tmp_path, long)
+    for seed in (0, 1):
+        name = f"{'cut_short_' * 5}-s{seed}"
+        write_run(tmp_path / name, 0.5, seed=seed, last=4, total=10**9, optimizer={"lr": 9.0})
     with next(tmp_path.glob("*")).joinpath("metrics.jsonl").open("a") as file:
         file.write("torn\n")
     lines = compare_lines(compare([tmp_path]))
     assert max(map(len, lines)) <= WIDTH, max(lines, key=len)
+    assert sum(line.endswith("  step 4 of 1,000,000,000") for line in lines) == 4
     assert sum("optimizer.lr" in line for line in lines) > 1  # groups go below each other
 
 

@@ -120,8 +120,10 @@ def _metrics(found: Comparison) -> list[str]:
         lines += wrapped(title(row.metric) + verdict)
         for group, cell, mark in zip(found.groups, row.cells, _marks(row), strict=True):
             name = f"  {shorten(group.name, width):<{width}}"
-            total = group.runs[0].total_steps
-            lines.append(f"{name} {_cell(cell, row.metric)}{mark}{_tail(cell, total)}".rstrip())
+            line = f"{name} {_cell(cell, row.metric)}{mark}".rstrip()
+            tail = state(cell, group.runs[0].total_steps) if cell else ""
+            fits = len(line) + 2 + len(tail) <= WIDTH
+            lines += [f"{line}  {tail}".rstrip()] if fits else [line, f"    {tail}"]
     lines.append("spread: standard deviation between seeds (n - 1)")
     return [*lines, rule(found)]
 
@@ -138,11 +140,6 @@ def _cell(cell: Cell | None, metric: str) -> str:
         spread = spread_text(cell.std, metric)
         span = f"{number(cell.low, metric)} to {number(cell.high, metric)}"
     return f"{len(cell.values):>5} {number(cell.mean, metric):>12} {spread:>12}   {span:<20}"
-
-
-def _tail(cell: Cell | None, total_steps: int | None) -> str:
-    text = state(cell, total_steps) if cell else ""
-    return f"  {text}" if text else ""
 
 
 def _configs(found: Comparison) -> list[str]:
