@@ -263,6 +263,9 @@ def test_groups_without_a_common_name_get_letters(tmp_path):
         write_run(tmp_path / name, 0.5, seed=i % 2, optimizer={"lr": 0.1 + i // 2})
     found = compare([tmp_path / name for name in ("one", "two", "three", "four")])
     assert [group.name for group in found.groups] == ["A", "B"]
+    write_run(tmp_path / "A", 0.5, optimizer={"lr": 9.0})
+    found = compare([tmp_path / name for name in ("A", "one", "two")])
+    assert [group.name for group in found.groups] == ["A", "B"]  # a run's own name comes first
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):

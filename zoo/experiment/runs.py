@@ -209,7 +209,8 @@ def _group_names(members: Sequence[Sequence[str]]) -> list[str]:
     """What the runs of each group have in common, without what announces a seed; else a letter."""
     seed = re.compile(r"([-_./ ]+((seed|s|run)[-_=]?\d*)?|seed[-_=]?\d*)$")
     names = [seed.sub("", _beginning(runs)) if len(runs) > 1 else runs[0] for runs in members]
-    return [name if name and names.count(name) == 1 else _letter(i) for i, name in enumerate(names)]
+    letters = (letter for i in itertools.count() if (letter := _letter(i)) not in names)
+    return [name if name and names.count(name) == 1 else next(letters) for name in names]
 
 
 def _beginning(texts: Sequence[str]) -> str:
