@@ -111,6 +111,50 @@ def test_inspect_lists_every_array(workdir, capsys):
     assert found["steps"] == [2, 4]
 
 
+@pytest.fixture
+def other_seed(workdir, tmp_path):
+    """The same run with another seed in its config."""
+    path = tmp_path / "other"
+    path.mkdir()
+    for name in ("metrics.jsonl", "run.json"):
+        (path / name).write_text((workdir / name).read_text())
+    stored = json.loads((workdir / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(stored | {"seed": 1}))
+    return path
+
+
+def test_compare_prints_lines_or_json_and_writes_a_page(workdir, other_seed, tmp_path, capsys):
+    argv = ["compare", str(workdir), str(other_seed)]
+    page, file = tmp_path / "compare.html", tmp_path / "compare.json"
+    assert main([*argv, "--html", str(page), "--json", str(file)]) == 0
+    assert "2 runs of one config" in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads(file.read_text())
+    (group,) = found["groups"]
+    assert [(run["seed"], run["step"], run["total_steps"]) for run in group["runs"]] == [
+        (0, 4, 4),
+        (1, 4, 4),
+    ]
+    assert main([*argv, "--metric", "loss", "--json"]) == 0
+    assert [m["metric"] for m in json.loads(capsys.readouterr().out)["metrics"]] == ["loss"]
+
+
+def test_what_compare_cannot_do_is_one_line(workdir, other_seed, capsys):
+    both = [str(workdir), str(other_seed)]
+    for argv, expected in (
+        ([str(workdir)], "comparing needs at least two runs"),
+        ([str(workdir), "/nowhere"], "/nowhere is no run"),
+        ([*both, "--metric", "accuray"], "did you mean 'accuracy'?"),
+        ([*both, "--html", "/nowhere/x.html"], "cannot write /nowhere/x.html"),
+        (["--json", *both], "name runs before --json"),
+    ):
+        assert expected in failing(capsys, "compare", *argv)
+    (other_seed / "metrics.jsonl").write_text("")
+    assert "holds no metrics" in failing(capsys, "compare", *both)
+
+
 def test_bench_writes_its_numbers(config, tmp_path, capsys):
     out = tmp_path / "bench.json"
     assert main(["bench", "--config", config, "--steps", "3", "--json", str(out)]) == 0
@@ -225,7 +269,7 @@ def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, overr
         (["data", "tokenizer", "text"], "needs --out"),
         (["data", "tokenizer", "mnist", "--out", "w"], "'mnist' holds images"),
         (["list", "--jsn"], "did you mean '--json'?"),
-        (["predict", "--workdir", "w", "x.png", "--config.a=1"], "give one with --config"),
+        (["predict", "--workdir", "w", "x.png", "--config.a=1"], "and this command takes none"),
     ],
 )
 def test_a_wrong_word_is_one_line_with_the_fix(capsys, argv, expected):
@@ -262,6 +306,21 @@ def test_eval_takes_another_resolution(config, workdir, capsys):
     argv = ["--config", config, "--config.data.image_size=16", ops, "--json"]
     assert main(["eval", "--workdir", str(workdir), *argv]) == 0
     assert json.loads(capsys.readouterr().out)["test/count"] == 360
+
+
+def test_eval_changes_keys_of_the_runs_own_config(config, workdir, capsys):
+    argv = ["eval", "--workdir", str(workdir)]
+    changes = [
+        "--config.data.eval_splits={'half': 'test[:180]'}",
+        "--config.data.eval_batch_size=8",
+    ]
+    assert main([*argv, *changes, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["half/count"] == 180
+    assert main([*argv, "--config", config, *changes, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    message = failing(capsys, *argv, "--config.data.eval_batchsize=8")
+    assert f"{workdir}: there is no key config.data.eval_batchsize" in message
 
 
 def test_large_counts_are_printed_whole(workdir, monkeypatch, capsys):

@@ -1,7 +1,8 @@
 """Zoo: a TPU-first model zoo in JAX and Flax.
 
 `zoo.load(path)` gives a trained model; `zoo.train(config, workdir)` trains one;
-`zoo.plan(config, topology)` says what that takes on a TPU pod.
+`zoo.plan(config, topology)` says what that takes on a TPU pod; `zoo.compare(workdirs)` puts runs
+side by side.
 """
 
 import importlib
@@ -10,9 +11,10 @@ _EXPORTS = {
     "load": "zoo.inference.loading",
     "train": "zoo.experiment.run",
     "load_config": "zoo.config",
+    "compare": "zoo.experiment.compare",
     "plan": "zoo.planning.plan",
 }
-__all__ = ["load", "load_config", "plan", "train"]
+__all__ = ["compare", "load", "load_config", "plan", "train"]
 
 
 def __getattr__(name: str):

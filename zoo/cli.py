@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError, load_config
+from zoo.config.flags import positive
 from zoo.config.load import CONFIG_DIR, nearest
 
 # Besides these, 69: another host did not come, left or hangs.
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             flags = [*args.flags, "--config.KEY"]
             raise UserError(f"unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}")
-        if overrides and not (getattr(args, "config", None) or getattr(args, "rungs", None)):
-            raise UserError("--config.KEY=VALUE changes a config: give one with --config FILE")
+        if overrides and "--config" not in args.flags and not getattr(args, "rungs", None):
+            raise UserError("--config.KEY=VALUE changes a config, and this command takes none")
         args.overrides = overrides
         return args.run(args) or EXIT_DONE
     except (UserError, KeyboardInterrupt, OSError) as error:
@@ -235,6 +236,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     json_flag(sub)
 
+    text = "runs side by side: final metrics, configs' differences, curves"
+    sub = command("compare", run_compare, text)
+    text = "of a run, or a directory of such; those that differ in the seed alone are one group"
+    sub.add_argument("workdirs", nargs="+", metavar="WORKDIR", help=text)
+    text = "as in metrics.jsonl, such as test/accuracy or loss; may be repeated (the usual ones)"
+    sub.add_argument("--metric", action="append", metavar="NAME", help=text)
+    text = "print JSON, or write it to FILE"
+    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    sub.add_argument("--html", metavar="FILE", help="also a page with curves")
+
     text = "the ladder of published results: list it, or run rungs of it and compare"
     sub = command("reproduce", run_reproduce, text)
     sub.add_argument("rungs", nargs="*", metavar="NAME", help="a rung; without one they are listed")
@@ -265,12 +276,10 @@ def exact(value: float | int | str) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def positive(text: str) -> int:
-    """The type of a flag that counts."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def check_folder(name: str) -> None:
+    """Raises a UserError where a file cannot be written for want of its folder."""
+    if not Path(name).parent.is_dir():
+        raise UserError(f"cannot write {name}: there is no such folder")
 
 
 def run_list(args: argparse.Namespace) -> None:
@@ -306,6 +315,7 @@ def run_eval(args: argparse.Namespace) -> None:
         neighbours=args.knn,
         probe=args.probe,
         average=args.average,
+        overrides=args.overrides,
         scores=tuple(score for score in TEXT_SCORES if getattr(args, score)),
     )
     show(metrics, [f"{name:<28} {exact(value)}" for name, value in metrics.items()], args.json)
@@ -393,8 +403,8 @@ def run_bench(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     from zoo.experiment.bench import bench
 
-    if args.json and not Path(args.json).parent.is_dir():
-        raise UserError(f"cannot write --json {args.json}: there is no such folder")
+    if args.json:
+        check_folder(args.json)
     found = bench(config, steps=args.steps)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
@@ -413,10 +423,9 @@ def run_plan(args: argparse.Namespace) -> int:
             raise UserError(f"--mesh {args.mesh!r}: write auto, or sizes such as data=4,fsdp=-1")
         overrides[f"mesh.{axis.strip()}"] = value
     config = load_config(args.config, overrides)
-    files = [name for name in (args.json, args.html) if name and name != "-"]
-    for name in files:
-        if not Path(name).parent.is_dir():
-            raise UserError(f"cannot write {name}: there is no such folder")
+    for name in (args.json, args.html):
+        if name and name != "-":
+            check_folder(name)
     from zoo.planning.lines import plan_lines, search_lines
     from zoo.planning.plan import plan, to_dict
 
@@ -443,6 +452,27 @@ def run_plan(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
     show(found, lines, args.json == "-")
     return EXIT_DONE if plans and plans[0].fits else EXIT_USER
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """zoo compare."""
+    from zoo.experiment.compare import compare, to_dict
+    from zoo.experiment.compare_lines import compare_lines
+
+    for name in (args.json, args.html):
+        if name and Path(name).is_dir():
+            raise UserError(f"cannot write {name}, a directory: name runs before --json and --html")
+        if name and name != "-":
+            check_folder(name)
+    compared = compare(args.workdirs, args.metric or ())
+    found = to_dict(compared)
+    if args.html:
+        from zoo.experiment.compare_page import write_page
+
+        write_page(Path(args.html), compared)
+    if args.json and args.json != "-":
+        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+    show(found, compare_lines(compared), args.json == "-")
 
 
 def run_data(args: argparse.Namespace) -> int:

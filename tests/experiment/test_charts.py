@@ -111,6 +111,16 @@ def test_labels_do_not_cover_each_other(lasts):
     assert max(places) <= 100
 
 
+def test_a_curve_without_a_name_is_drawn_and_not_labelled():
+    drawn = chart("Loss", [series(1, 2), series(3, 4, name="")])
+    assert not drawn["labelled"]
+    (plot,) = drawn["plots"]
+    assert sum("dots" not in kind for _, kind in plot["lines"]) == 2
+    assert [name for _, name, _ in plot["labels"]] == ["train"]
+    assert [one["name"] for one in drawn["data"]["series"]] == ["train"]
+    assert drawn["last"] == [("train", 2.0)]
+
+
 def test_nothing_finite_is_no_chart():
     assert chart("Loss", []) is None
     assert chart("Loss", [series(NAN, NAN)]) is None

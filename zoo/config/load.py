@@ -59,9 +59,16 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
             raise ConfigError(f"{path} is no JSON: {error}") from error
     else:
         tree = _run(path, arg)
-    for key, text in (overrides or {}).items():
-        tree = _override(tree, key, text)
-    return parse_config(tree, origin=str(path))
+    return _parse_changed(tree, overrides or {}, origin=str(path))
+
+
+def override_config(config: Config, overrides: Mapping[str, str], *, origin: str) -> Config:
+    """The config with keys changed as `load_config` changes them.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type or value.
+    """
+    return _parse_changed(to_dict(config), overrides, origin=origin)
 
 
 def parse_config(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
@@ -99,6 +106,20 @@ def parse_config(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
 def to_dict(section: Section) -> dict[str, Any]:
     """All keys, defaults filled in, as plain JSON values."""
     return json.loads(msgspec.json.encode(section))
+
+
+def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys, dotted; lists count as values."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flat_config(v, f"{prefix}.{k}".strip(".")) for k, v in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _parse_changed(tree: dict[str, Any], overrides: Mapping[str, str], *, origin: str) -> Config:
+    for key, text in overrides.items():
+        tree = _override(tree, key, text)
+    return parse_config(tree, origin=origin)
 
 
 def _find(name: str) -> Path:

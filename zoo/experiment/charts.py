@@ -20,7 +20,10 @@ MARKERS_UP_TO = 40  # points that each get a dot
 
 @dataclass(frozen=True)
 class Series:
-    """One curve; `y` is NaN where the value was not a finite number."""
+    """One curve; `y` is NaN where the value was not a finite number.
+
+    One without a name is drawn, and neither labelled nor read out.
+    """
 
     name: str
     kind: str  # a CSS class of the line: "train", "eval eval-0", ...
@@ -54,17 +57,18 @@ def chart(
             _plot(series, kept, last, (low, high), log=log, unit=unit, label_gap=label_gap)
             for log in scales
         ],
-        "labelled": len(series) > 1,
+        "labelled": sum(bool(s.name) for s in series) > 1,
         "smooth": max(map(_window, series)),
         "broken": broken,
         "thinned": any(len(k) < len(s.y) for s, k in zip(series, kept, strict=True)),
-        "last": [(s.name, float(s.y[-1])) for s in series],
+        "last": [(s.name, float(s.y[-1])) for s in series if s.name],
         "data": {
             "unit": unit,
             "x_max": last,
             "series": [
                 {"name": s.name, "x": s.x[k].tolist(), "y": [_rounded(v) for v in s.y[k]]}
                 for s, k in zip(series, kept, strict=True)
+                if s.name
             ],
         },
     }
@@ -169,7 +173,7 @@ def _plot(
         if len(s.y) <= MARKERS_UP_TO:
             dots = [f"M{a:.2f} {b:.2f}h0" for a, b in zip(x, y, strict=True) if b == b]
             lines.append(("".join(dots), f"{s.kind} dots"))
-        if np.isfinite(y).any():
+        if s.name and np.isfinite(y).any():
             labels.append([float(y[np.isfinite(y)][-1]), s.name, s.kind])
     return {
         "log": log,

@@ -10,7 +10,7 @@ from zoo.config.schema import MeshConfig
 from zoo.pretrained.opening import Pretrained, by_path
 from zoo.pretrained.saving import Format, Model, save
 from zoo.sharding.mesh import make_mesh
-from zoo.training.weights import Weights, open_weights
+from zoo.training.weights import Weights, count_params, open_weights
 
 
 def convert(
@@ -44,7 +44,7 @@ def convert(
     )
     files = save(model, Path(target), format, dtype)
     entries = weights.mapped.report if isinstance(weights, Pretrained) else ()
-    size = sum(int(np.prod(shape)) for shape in shapes.values())
+    size = count_params(shapes.values())
     found = {
         "from": weights.origin if isinstance(weights, Pretrained) else "a run of Zoo",
         "to": format,

@@ -1,6 +1,9 @@
 """`zoo eval`: a trained model on the splits of a config, and its frozen features."""
 
+from collections.abc import Mapping
+
 from zoo.config import UserError
+from zoo.config.load import override_config
 from zoo.config.schema import Config
 from zoo.data.rows import open_rows
 from zoo.evaluation.evaluate import evaluate, make_evaluator
@@ -17,6 +20,7 @@ def evaluate_weights(
     neighbours: int | None = None,
     probe: bool = False,
     average: int = 1,
+    overrides: Mapping[str, str] | None = None,
     scores: tuple[str, ...] = (),
 ) -> dict[str, float | int | str]:
     """Evaluates weights on every evaluation split.
@@ -27,13 +31,20 @@ def evaluate_weights(
       neighbours: k of a k-NN classifier on frozen features, if wanted.
       probe: whether to fit a linear probe on frozen features.
       average: use the mean of so many checkpoints: a workdir's last ones.
+      overrides: keys of the weights' own config to change, where no other is given: dotted key ->
+        text of the value.
       scores: of generated texts, of SCORES.
 
     Raises:
       UserError: no checkpoint, another model, another number of classes.
     """
     weights = open_weights(path, newest=average > 1)
-    config = weights.config if config is None else fill_model(config, weights.config)
+    if config is None:
+        config = weights.config
+        if overrides:
+            config = override_config(config, overrides, origin=path)
+    else:
+        config = fill_model(config, weights.config)
     mesh = make_mesh(config.mesh)
     params = weights.load(mesh, config, average=average)
     check_classes(config)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from zoo.pretrained.opening import Pretrained
-from zoo.training.weights import open_weights
+from zoo.training.weights import count_params, open_weights
 
 
 def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
@@ -31,7 +31,7 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
     totals = {
         item: sum(a["bytes"] for a in arrays if a["name"].startswith(f"{item}.")) for item in shapes
     }
-    num_params = sum(int(np.prod(leaf.shape)) for leaf in shapes["params"].values())
+    num_params = count_params(leaf.shape for leaf in shapes["params"].values())
     found = {
         "step": weights.step,
         "steps": weights.checkpoints.steps(),
@@ -58,7 +58,7 @@ def inspect_weights(path: str) -> tuple[dict[str, Any], list[str]]:
 def _published(weights: Pretrained) -> tuple[dict[str, Any], list[str]]:
     """Weights of others: each of their arrays, and the parameters that are made of it."""
     report, shapes = weights.mapped.report, weights.mapped.shapes
-    num_params = sum(int(np.prod(shape)) for shape in shapes.values())
+    num_params = count_params(shapes.values())
     found = {
         "format": weights.origin,
         "step": weights.step,

@@ -20,6 +20,7 @@ from zoo.experiment.history import (
     read_history,
     training_seconds,
 )
+from zoo.experiment.numbers import duration, exact_number, percent
 from zoo.experiment.pages import HERE, render
 from zoo.experiment.pictures import heat_uri, image_uri
 from zoo.experiment.samples import read_samples
@@ -279,30 +280,6 @@ def confusion_view(artifacts: ReportArtifacts) -> dict[str, Any]:
         "worst": worst,
         "hardest": [(names[i], float(recall[i]), int(totals[i])) for i in hardest],
     }
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    """`97.2 %`; never 100 % for what is a little less."""
-    text = f"{100 * fraction:.{digits}f}"
-    if fraction < 1 and float(text) == 100:
-        text = f"{100 - 10.0**-digits:.{digits}f}"
-    return f"{text} %"
-
-
-def exact_number(value: float) -> str:
-    """Four digits, or all before the point: 0.02798, 9,484, 3.00e-05; as the script writes them."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """`2 h 05 min`."""
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    return f"{minutes} min {left:02} s" if minutes else f"{seconds:.2g} s"
 
 
 def _chart(history: History, title: str, metric: str, unit: str) -> dict[str, Any] | None:

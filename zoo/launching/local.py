@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from zoo.launching.supervisor import positive, run_command, supervisor_flags
+from zoo.config.flags import positive
+from zoo.launching.supervisor import run_command, supervisor_flags
 
 
 def main(argv: Sequence[str] | None = None) -> int:

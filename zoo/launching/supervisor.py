@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo.config import UserError
+from zoo.config.flags import positive
 
 # Done, the user's input, and stopped on request: to start such a run again changes nothing.
 DONE, USER, STOPPED = 0, 2, 75
@@ -263,14 +264,6 @@ def run_command(args: argparse.Namespace, environment: Mapping[str, str]) -> int
     except UserError as error:
         say(str(error))
         return USER
-
-
-def positive(text: str) -> int:
-    """The type of a flag that counts."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 if __name__ == "__main__":

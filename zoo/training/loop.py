@@ -32,7 +32,13 @@ from zoo.training.signals import stop_requests
 from zoo.training.step import TrainState
 from zoo.training.watchdog import watchdog
 from zoo.training.weights import params_from
-from zoo.training.workdir import check_tokenizer, check_workdir, store_tokenizer, write_config
+from zoo.training.workdir import (
+    check_tokenizer,
+    check_workdir,
+    store_tokenizer,
+    write_config,
+    write_length,
+)
 
 
 class Diverged(UserError):
@@ -101,6 +107,7 @@ def train(
     state = first_state(config, runner, checkpoints)
     start = int(state.step)
     write_config(workdir, config)
+    write_length(workdir, total)
     store_tokenizer(workdir, run.tokenizer)
 
     # 4. The batches, from the first one that this state has not seen.

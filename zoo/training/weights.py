@@ -1,6 +1,8 @@
 """Reads weights for use: from a workdir, or from one checkpoint in it."""
 
+import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,11 @@ def open_weights(path: str | Path, *, newest: bool = False) -> Weights | Pretrai
         config = config.replace(data=config.data.replace(tokenizer=str(tokenizer.path)))
     classes, metrics = tuple(meta["classes"]), meta["metrics"]
     return Weights(checkpoints, step, config, classes, tokenizer, metrics)
+
+
+def count_params(shapes: Iterable[tuple[int, ...]]) -> int:
+    """The numbers that arrays of these shapes hold together."""
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def damaged(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint) -> str:

@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from zoo.config import UserError
-from zoo.config.load import to_dict
+from zoo.config.load import flat_config, to_dict
 from zoo.config.schema import Config
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 
@@ -56,14 +55,6 @@ def check_workdir(workdir: Path, config: Config) -> None:
         )
 
 
-def flat_config(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested keys, dotted; lists count as values."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (flat_config(v, f"{prefix}.{k}".strip(".")) for k, v in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
-
-
 def check_tokenizer(workdir: Path, tokenizer: Tokenizer | None) -> None:
     """Raises a UserError where a workdir holds a run with another tokenizer."""
     stored = stored_tokenizer(workdir) if has_checkpoints(workdir) else None
@@ -93,6 +84,12 @@ def write_config(workdir: Path, config: Config) -> None:
     """Stores the resolved config, enough to run again: `zoo train --config WORKDIR/config.json`."""
     if jax.process_index() == 0:
         write_text(workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def write_length(workdir: Path, total_steps: int) -> None:
+    """Stores `run.json`, what of a run only its data tells: the steps of the whole of it."""
+    if jax.process_index() == 0:
+        write_text(workdir / "run.json", json.dumps({"total_steps": total_steps}) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
