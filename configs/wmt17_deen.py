@@ -75,10 +75,14 @@ def get_config(arg="flax"):
         config.optimizer.schedule = "rsqrt"
         config.optimizer.warmup = "1000 steps"
     else:
-        config.optimizer.options = {"b1": 0.93266, "b2": 0.99552, "nesterov": True}
-        config.optimizer.lr = 1.7486e-3
+        config.optimizer.options = {
+            "b1": 0.9326607383586145,
+            "b2": 0.9955159689799007,
+            "nesterov": True,
+        }
+        config.optimizer.lr = 0.0017486387539278373
         config.optimizer.schedule = "cosine"
         config.optimizer.warmup = "1999 steps"
-        config.optimizer.weight_decay = 0.0812
+        config.optimizer.weight_decay = 0.08121616522670176
         config.optimizer.decay_rules = [(".*", 1.0)]
     return config
