@@ -32,7 +32,7 @@ LIKE_OTHERS = {"k", "v", "out", "down", "gate", "mlp_norm", "encoder", "cross_at
 ASIDE = {
     "name": "any", "dir": None, "train_split": "train", "eval_splits": {}, "batch_size": 1,
     "eval_batch_size": None, "workers": 0, "train_ops": (), "eval_ops": (), "repeats": 1,
-    "tokenizer": "any", "fields": {}, "short_rate": 0.0,
+    "tokenizer": "any", "fields": {}, "pair": False, "short_rate": 0.0,
 }  # fmt: skip
 DROPOUTS = ("dropout", "attention_dropout", "drop_path", "mlp_dropout")
 

@@ -89,6 +89,19 @@ def nadamw(grads, params, rung, factor):
     return over_steps(step, grads, params, rung)
 
 
+def algoperf_nadamw(grads, params, rung, factor):
+    """The same as target_setting_algorithms/jax_nadamw.py: both biases are of this step."""
+    b1, b2, eps = (rung.options[name] for name in ("b1", "b2", "eps"))
+
+    def step(t, g, m, v, p, path):
+        m, v = moments(g, m, v, b1, b2)
+        ahead = (b1 * m + (1 - b1) * g) / (1 - b1**t)
+        u = ahead / (np.sqrt(v / (1 - b2**t)) + eps)
+        return -rung.peak * factor * (u + decays(rung, path) * p), m, v
+
+    return over_steps(step, grads, params, rung)
+
+
 def bert_adam(grads, params, rung, factor):
     """google-research/bert, optimization.py: moments that are not corrected for their start."""
     b1, b2, eps = (rung.options[name] for name in ("b1", "b2", "eps"))
