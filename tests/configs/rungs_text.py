@@ -150,11 +150,13 @@ VASWANI = {
     "data": {"fields": {"source": "en", "target": "de"}, "pack": True},
     "filled": {"vocab_size": 37_000},
 }
-# google-research/t5x, examples/t5/t5_1_1 (base.gin, c4 pre-training) and adafactor.py.
+# Raffel 2020, section 3.7 (a million steps of 2^11 rows of 512); google-research/t5x,
+# examples/t5/t5_1_1/base.gin and examples/base_c4_pretrain.gin, configs/runs/pretrain.gin,
+# adafactor.py.
 T5 = {
-    "batch": 256,
+    "batch": 2048,
     "steps": 1_000_000,
-    "seen": 1_000_000 * 256 * (512 + 114),
+    "seen": 1_000_000 * 2048 * (512 + 114),
     "rate": t5_rsqrt(),
     "peak": 0.01,
     "rate_from": 10_000,
@@ -314,9 +316,9 @@ RUNGS = {
         **BERT
         | {
             "batch": 12,
-            "steps": 14_600,
+            "steps": 14_599,  # int(87,599 / 12 x 2)
             "seen": 2 * 87_599,
-            "rate": bert_line(3e-5, 1460, 14_600),
+            "rate": bert_line(3e-5, 1459, 14_599),
             "rate_error": 0.11,
             "peak": 3e-5,
             "model": {"gelu": "tanh", "norm_epsilon": 1e-12, "head": "question_answering"},

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from tests.configs import rungs_text, rungs_vision
+from tests.configs import rungs_small, rungs_text, rungs_vision
 from tests.configs.fidelity import CHECKS, change, run_update
 from tests.configs.small import fill, step_flops
 from tests.configs.updates import algoperf_nadamw, nadamw
 from zoo.config import load_config
 from zoo.config.load import to_dict
 
-RUNGS = {**rungs_vision.RUNGS, **rungs_text.RUNGS}
+RUNGS = {**rungs_small.RUNGS, **rungs_vision.RUNGS, **rungs_text.RUNGS}
 # Rungs whose programs are those of another, but for a size: they compile in the slow set.
 TWINS = {
     "augreg_in1k:S/16", "bert_mlperf:4096", "bert_pretrain:base,phase2", "bert_pretrain:large",
@@ -73,6 +73,7 @@ MUTANTS = [
     ("deit_in1k:S", "data.batch_size", 512, "length"),
     ("gpt2_124m", "data.batch_size", 12, "length"),
     ("bert_pretrain:base", "data.length", 512, "length"),
+    ("t5_11_c4:small", "data.batch_size", 256, "length"),
     ("lm1b", "total", "50000 steps", "length"),
     ("deit_in1k:S", "data.repeats", 1, "length"),
     ("cifar_vit_lite:cifar10", "data.train_ops", without("data.train_ops", 0), "augmentation"),
