@@ -49,7 +49,7 @@ class Rung:
     decay: float = 0.0
     clip: float | None = None  # of the global gradient norm
     rate_error: float = 1e-5  # what the config's docstring owns up to, as a share of the peak
-    rate_from: int = 0  # the first step that it holds for, likewise
+    early: tuple[int, float] = (0, 0.0)  # before this step, where it warms up, it is that instead
     loss_error: float = 1e-3  # of sampling, where the head does not start at zero
     smoothing: float = 0.0
     ema: float | None = None
@@ -127,7 +127,8 @@ def check_rate(config, rung):
     steps = np.ceil(rung.steps * np.array(shares)).astype(int)
     found = np.asarray(jnp.broadcast_to(schedule(jnp.asarray(steps)), steps.shape))
     for step, ours, theirs in zip(steps, found, rung.rate(steps), strict=True):
-        assert step < rung.rate_from or abs(ours - theirs) <= rung.rate_error * rung.peak, (
+        error = rung.early[1] if step < rung.early[0] else rung.rate_error
+        assert abs(ours - theirs) <= error * rung.peak, (
             f"learning rate at step {step:,} is {ours:.4g}, its source has {theirs:.4g}"
         )
     same("optimizer.lr", config.optimizer.lr, rung.peak, rtol=1e-4)

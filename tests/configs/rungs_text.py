@@ -159,7 +159,7 @@ T5 = {
     "seen": 1_000_000 * 2048 * (512 + 114),
     "rate": t5_rsqrt(),
     "peak": 0.01,
-    "rate_from": 10_000,
+    "early": (10_000, 1.0),  # where it rises to 0.01, which the source has from the start
     "update": "adafactor",
     "options": {
         "decay_rate": 0.8,

@@ -274,7 +274,8 @@ RUNGS = {
             "steps": 50_046,
             "seen": 20 * IN1K,
             "rate": timm_cosine(1e-5, 5 * IN1K / 512, 20 * IN1K / 512),
-            "rate_error": 0.1,  # its warm-up starts at a tenth of the peak
+            "rate_error": 1e-5,
+            "early": (12_512, 0.1),  # its warm-up starts at a tenth of the peak
             "peak": 1e-5,
             "decay": 0.1,
             "regularisers": {"drop_path": 0.2, "drop_path_growth": "uniform"},
