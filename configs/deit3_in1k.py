@@ -7,9 +7,11 @@ Source: Touvron 2022 (arXiv 2204.07118); facebookresearch/deit, README_revenge.m
 Command: zoo train --config deit3_in1k:S,800 --workdir runs/deit3_s
 Argument: S (default), B, L or H, then 800 (default) or 400 epochs.
 
-Differs from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; warm-up
-from 0, not 1e-6. 400 epochs have weight decay 0.02 and deit3-jax's stochastic depth. H/14
-sees 154 of its 160 pixels, which 14 does not divide, as in the source.
+Differs from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; the rate
+moves with every step, there once an epoch; its warm-up starts from 0, not 1e-6, and its cosine at
+the end of that, as in deit3-jax, not at step 0 (up to 0.6 % of the peak). 400 epochs have weight
+decay 0.02 and deit3-jax's stochastic depth. H/14 sees 154 of its 160 pixels, which 14 does not
+divide, as in the source.
 """
 
 from ml_collections import ConfigDict

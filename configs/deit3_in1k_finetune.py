@@ -8,8 +8,8 @@ Command: zoo train --config deit3_in1k_finetune:B --workdir runs/deit3_b_224
 Argument: B (default), L or H.
 
 The source's least learning rate is its peak, 1e-5: it stays constant after the warm-up. Differs
-from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; warm-up from 0,
-not 1e-6.
+from the source: one draw of mixup or CutMix for the whole batch, not for each GPU; the rate moves
+with every step, there once an epoch, and its warm-up starts from 0, not 1e-6.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,10 @@ Command: zoo train --config deit_in1k:S --workdir runs/deit_s
 Argument: Ti, S (default) or B.
 
 Differs from the source: one draw of mixup or CutMix for the whole batch, where each GPU makes its
-own; warm-up from 0, not 1e-6. The source also keeps an average of the weights (decay 0.99996) and
-reports the weights themselves. deit3-jax has stochastic depth 0 (Ti, S) and 0.05 (B).
+own; the rate moves with every step, there once an epoch; its warm-up starts from 0, not 1e-6, and
+its cosine at the end of that, not at step 0 (up to 1.4 % of the peak). The source also keeps an
+average of the weights (decay 0.99996) and reports the weights themselves. deit3-jax has stochastic
+depth 0 (Ti, S) and 0.05 (B).
 With repeated augmentation 300 epochs are 375,342 steps on 100 passes over distinct images, as in
 the source.
 """

@@ -32,6 +32,7 @@ TFDS = {
 # vit_jax/models_test.py and timm and from the sizes of the data sets. ViT-Lite has 3.717 M there,
 # without biases of q, k and v, which are 7 x 3 x 256 here.
 PINS = {
+    "algoperf_vit": (22_122_472, 139_999),
     "augreg_in1k:Ti/16": (5_754_280, 92_897),
     "augreg_in1k:S/32": (23_026_408, 92_897),
     "augreg_in1k:S/16": (22_198_120, 92_897),
