@@ -1,11 +1,11 @@
 """AlgoPerf's ViT-S/16 on ImageNet-1k: targets 77.3 % (validation) and 65.2 % (ImageNet-v2).
 
 Source: mlcommons/algorithmic-efficiency, workload imagenet_vit (validation 0.77309, test 0.6519),
-  and the run that set its targets: target_setting_algorithms, jax_nadamw.py, and imagenet_vit's
-  settings as they are since pull request 285 (those of imagenet_vit_map are the same): 139,999
-  steps, three quarters of the step hint of 186,666; time and hardware (TPUv2-8) as given there.
-  A submission has 77,520 s on the benchmark's machine; later versions give 69,768 s, then 64,292 s
-  and a step hint of 167,999, for the same targets. Not reproduced here.
+  and the run that set its targets, target_setting_algorithms: jax_nadamw.py, with the warm-up and
+  the decay of pull request 285, which are those of imagenet_vit_map, whose rate and betas are
+  taken too; 139,999 steps, three quarters of the step hint of 186,666, on a TPUv2-8, time not
+  given. A submission has 77,520 s on the benchmark's machine; later versions give 69,768 s, then
+  64,292 s and a step hint of 167,999, for the same targets. Not reproduced here.
 Command: zoo train --config algoperf_vit --workdir runs/algoperf_vit
 Then: zoo eval --workdir runs/algoperf_vit --config algoperf_vit
   --config.data.name=tfds:imagenet_v2 --config.data.eval_splits="{'test': 'test'}"

@@ -118,9 +118,12 @@ def check_length(config, rung):
 def check_rate(config, rung):
     """The learning rate at ten steps, in the warm-up and after it."""
     clock, _ = _clock(config, rung)
-    total, warmup = clock.steps(config.total), clock.steps(config.optimizer.warmup)
+    cfg = config.optimizer
     schedule = make_schedule(
-        config.optimizer, total_steps=total, warmup_steps=warmup, cooldown_steps=0
+        cfg,
+        total_steps=clock.steps(config.total),
+        warmup_steps=clock.steps(cfg.warmup),
+        cooldown_steps=clock.steps(cfg.cooldown),
     )
     # At beginnings of epochs, where a source moves its rate once an epoch.
     shares = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
@@ -131,7 +134,7 @@ def check_rate(config, rung):
         assert abs(ours - theirs) <= error * rung.peak, (
             f"learning rate at step {step:,} is {ours:.4g}, its source has {theirs:.4g}"
         )
-    same("optimizer.lr", config.optimizer.lr, rung.peak, rtol=1e-4)
+    same("optimizer.lr", cfg.lr, rung.peak, rtol=1e-4)
 
 
 def check_optimizer(config, rung):
@@ -142,10 +145,8 @@ def check_optimizer(config, rung):
         same(f"optimizer.options.{name}", found[name], expected, rtol=1e-4)
     same("optimizer.clip_norm", config.optimizer.clip_norm, rung.clip)
     same("ema_decay", config.ema_decay, rung.ema)
-    for name in ("freeze", "layer_decay"):
-        same(
-            f"optimizer.{name}", getattr(config.optimizer, name), {"layer_decay": 1.0}.get(name, ())
-        )
+    same("optimizer.freeze", config.optimizer.freeze, ())
+    same("optimizer.layer_decay", config.optimizer.layer_decay, 1.0)
 
 
 def check_decay(config, rung):

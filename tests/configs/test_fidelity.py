@@ -59,6 +59,7 @@ MUTANTS = [
     ("bert_pretrain:base,phase2", "optimizer.lr", 1e-4, "rate"),
     ("gpt2_124m", "optimizer.final_lr", 0.0, "rate"),
     ("mnist_vit", "optimizer.final_lr", 0.0, "rate"),
+    ("lm1b", "optimizer.cooldown", "100000 steps", "rate"),
     ("mnist_vit", "optimizer.warmup", "10 steps", "rate"),
     ("cifar_vit_lite:cifar10", "optimizer.schedule", "linear", "rate"),
     ("t5_11_c4:small", "optimizer.lr", 0.001, "rate"),
