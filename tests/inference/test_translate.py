@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections import Counter
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from tests.corpus import tokenizer_dir
 from zoo.cli import main
 from zoo.config import UserError, parse_config
 from zoo.data.text.records import open_records
-from zoo.inference.text_scores import SCORES, text_scores
+from zoo.inference.text_scores import SCORES, compound_splitter, text_scores
 from zoo.inference.translate import load_translator
 from zoo.sharding.mesh import make_mesh
 from zoo.training.loop import train
@@ -151,12 +152,36 @@ def test_scores_of_equal_texts_are_100():
         scores |= text_scores(score, texts, texts)
     numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
     np.testing.assert_allclose(list(numbers.values()), 100, rtol=1e-6)
-    assert set(numbers) == {"bleu", "chrf", "rouge1", "rouge2", "rougeL"}
+    rouge = {"rouge1", "rouge2", "rougeL"}
+    assert set(numbers) == {"bleu", "bleu_lowercase", "bleu_compound", "chrf"} | rouge
+
+
+def test_bleu_of_the_papers_is_of_moses_tokens_and_split_compounds():
+    pytest.importorskip("sacremoses")
+    split = compound_splitter()
+    assert split("Der Satz-Teil (alt) endet.") == "Der Satz ##AT##-##AT## Teil ( alt ) endet ."
+    text, reference = "Das Haus-Boot fährt heute los.", "Das Haus-Boot fährt morgen los."
+    made, wanted = split(text).split(), split(reference).split()
+    precisions = []
+    for n in range(1, 5):  # multi-bleu's definition, written out
+        grams = lambda words, n=n: Counter(zip(*(words[i:] for i in range(n)), strict=False))
+        same = grams(made) & grams(wanted)
+        precisions.append(sum(same.values()) / (len(made) - n + 1))
+    found = text_scores("bleu_compound", [text], [reference])
+    assert found["bleu_compound"] == pytest.approx(100 * np.prod(precisions) ** 0.25)
+    assert "tok:none|smooth:none" in str(found["bleu_compound_signature"])
+
+
+def test_lower_cased_bleu_forgives_capitals():
+    pytest.importorskip("sacrebleu")
+    texts, references = ["das haus ist alt und gross"], ["Das Haus ist alt und gross"]
+    assert text_scores("bleu_lowercase", texts, references)["bleu_lowercase"] == pytest.approx(100)
+    assert float(text_scores("bleu", texts, references)["bleu"]) < 90
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_a_missing_library_is_named(score, monkeypatch):
-    for name in ("sacrebleu", "rouge_score"):
+    for name in ("sacrebleu", "sacremoses", "rouge_score"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"pip install 'zoo\[text\]'"):
         text_scores(score, ["a"], ["a"])

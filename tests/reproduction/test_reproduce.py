@@ -77,7 +77,7 @@ def test_a_rung_starts_from_the_small_run_of_another(place, name):
         ours = place.workdir / "small" / start / "seed0" / "checkpoints" / str(STEPS)
         whole = load_config("finetune:in1k", by_name(name).changes)
         data = small(short(name), whole, inputs.Inputs(place.workdir)).data
-        config = load_config(str(ours.parents[1])).replace(data=data)
+        config = load_config(str(ours.parents[1])).replace(data=data, task=whole.task)
         same = evaluate_weights(str(ours), config)
         assert found[0].metrics["val/loss"] == pytest.approx(same["val/loss"], rel=1e-5)
 
