@@ -65,7 +65,7 @@ def short_table(results: list[Result]) -> str:
         for group in groups(of(rung, results))
         if (ours := _told(group))
     ]
-    return "\n".join(_table(("", "published", "here", "device"), rows))
+    return "\n".join(_table(("", "published, or a baseline", "here", "device"), rows))
 
 
 def of(rung: Rung, results: Iterable[Result]) -> list[Result]:
@@ -118,9 +118,11 @@ def _told(group: list[Result]) -> str:
     if not math.isnan(spread):
         each = ", ".join(shown(metric, one.value).removesuffix(" %") for one in group)
         text += f" ({each})"
-    parts = [group[0].note]
-    if "total" in group[0].changes:
-        parts.append(f"{group[0].changes['total']} only")
+    changes = group[0].changes
+    parts = [f"{changes['total']} only"] if "total" in changes else []
+    if others := len(changes) - len(parts):
+        parts.append(f"another recipe by {others} keys")
+    parts.append(group[0].note)
     parts = [part for part in parts if part]
     return f"{text}, {'; '.join(parts)}" if parts else text
 
@@ -156,8 +158,8 @@ INTRODUCTION = "\n".join(
         "`zoo reproduce --scale small` runs all, "
         "cut to about a minute of one core each.",
         "",
-        "*Published* is what the source reports; of what is made for this project, what a baseline "
-        "reaches. *Ours* is of the last step, never the best one; where several seeds ran, their "
+        "*Published* is what the source reports; of what is made for this project, what a baseline of "
+        "another library reaches on the same split. *Ours* is of the last step, never the best one; where several seeds ran, their "
         "mean and each of them. *Cut small* says that the recipe ran here from end to end on real "
         "data, with a small model, and was better than guessing: it says nothing of the published "
         "number. Recipes are pinned to their sources, value by value, in "
