@@ -10,6 +10,7 @@ import pytest
 from tests.pretrained import (
     test_hf_bert,
     test_hf_decoders,
+    test_hf_distilbert,
     test_hf_roberta,
     test_hf_t5,
     test_vits,
@@ -40,6 +41,7 @@ ODD = (
 PUBLISHED = {
     "bert": lambda path: test_hf_bert.publish(path, "classification"),
     "roberta": lambda path: test_hf_roberta.publish(path, "masked_lm")[0],
+    "distilbert": lambda path: test_hf_distilbert.publish(path, "token_classification"),
     "gpt2": lambda path: test_hf_decoders.publish(path, "gpt2"),
     "llama": lambda path: test_hf_decoders.publish(path, "llama"),
     "gemma3": lambda path: test_hf_decoders.publish(path, "gemma3"),

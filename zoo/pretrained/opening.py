@@ -33,6 +33,7 @@ from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 from zoo.pretrained import (
     hf_bert,
+    hf_distilbert,
     hf_gpt2,
     hf_json,
     hf_llama,
@@ -57,10 +58,12 @@ SETTINGS = (
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
     "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
     "norm", "norm_order", "gated", "attention_scale", "logits_scale", "tied", "post_norm",
+    "pooler_activation",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
+    hf_distilbert.MODEL_TYPE: hf_distilbert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
     hf_roberta.MODEL_TYPE: hf_roberta,

@@ -22,6 +22,7 @@ from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.positions import sincos2d
 from zoo.pretrained import (
     hf_bert,
+    hf_distilbert,
     hf_gpt2,
     hf_llama,
     hf_roberta,
@@ -44,7 +45,7 @@ DTYPES = {
 }
 _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
     "hf": {
-        BertConfig: (hf_roberta, hf_bert),
+        BertConfig: (hf_roberta, hf_distilbert, hf_bert),
         DecoderConfig: (hf_gpt2, hf_llama),
         TransformerConfig: (hf_t5,),
         ViTConfig: (hf_vit,),
@@ -167,6 +168,8 @@ def _choose(model: Model, format: str, out: Path) -> Any:
             reasons.append(str(error))
             continue
         odd = [key for key in SETTINGS if getattr(back, key, None) != getattr(cfg, key, None)]
+        if not getattr(cfg, "has_pooler", False):  # then nothing reads it
+            odd = [key for key in odd if key != "pooler_activation"]
         if not odd:
             return module
         reasons.append(
