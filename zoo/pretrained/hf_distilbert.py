@@ -104,7 +104,10 @@ def find_head(names: set[str]) -> Head:
         "classifier.weight": "token_classification",
         "qa_outputs.weight": "question_answering",
     }
-    return next((head for name, head in tops.items() if name in names), "none")
+    for name, head in tops.items():
+        if name in names:
+            return head
+    return "none"
 
 
 def layout(cfg: BertConfig) -> Layout:

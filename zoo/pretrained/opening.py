@@ -44,6 +44,8 @@ from zoo.pretrained import (
     llama2c,
     native,
     npz_vit,
+    tf_bert,
+    tf_bundle,
     timm_vit,
 )
 from zoo.pretrained.files import INDEX, PICKLES, ArrayFile, open_arrays, read_json
@@ -135,10 +137,10 @@ class Pretrained:
 def is_pretrained(path: Path) -> bool:
     """Whether weights of others are meant by a path, rather than a run."""
     if path.is_dir():
-        kinds = (".safetensors", INDEX, ".npz", *PICKLES)
+        kinds = (".safetensors", INDEX, ".npz", tf_bundle.INDEX, *PICKLES)
         own = (path / "checkpoints").is_dir() or any(path.glob("[0-9]*/meta"))
         return not own and any(one.name.endswith(kinds) for one in path.iterdir())
-    return path.is_file()
+    return path.is_file() or tf_bundle.find_index(path) is not None
 
 
 def open_pretrained(path: str | Path) -> Pretrained:
@@ -146,7 +148,8 @@ def open_pretrained(path: str | Path) -> Pretrained:
 
     Args:
       path: a directory as Hugging Face publishes them, as timm does or as `zoo convert` makes
-        one; or a file: safetensors, its index, `.npz`, llama2.c's `.bin`.
+        one; or a file: safetensors, its index, `.npz`, llama2.c's `.bin`, TensorFlow's `.index`
+        or what it and `.data-...` begin with.
 
     Raises:
       UserError: nothing is there that can be read, a setting that Zoo lacks, arrays that are too
@@ -224,6 +227,8 @@ def _find(path: Path) -> Found:
     directory = path if path.is_dir() else path.parent
     if (binary := _binary(path)) is not None:
         return _llama2c(binary, directory)
+    if (index := tf_bundle.find_index(path)) is not None:
+        return _tensorflow(index, directory)
     file = open_arrays(path)
     settings = directory / "config.json"
     tree = read_json(settings) if settings.is_file() else {}
@@ -262,6 +267,18 @@ def _llama2c(path: Path, directory: Path) -> Found:
     spelled = {name: name for name in file.specs}
     data = _text_data(model, directory)
     return Found(file, model, llama2c.layout(model), spelled, data, tokenizer=tokenizer)
+
+
+def _tensorflow(index: Path, directory: Path) -> Found:
+    file = tf_bundle.Bundle(index)
+    settings = next((directory / n for n in tf_bert.CONFIGS if (directory / n).is_file()), None)
+    if settings is None:
+        raise UserError(f"{index} needs the bert_config.json that was published with it beside it")
+    model = tf_bert.read_config(read_json(settings), file.specs, settings)
+    classes = hf_json.names_or_numbers((), model.num_classes or 0)
+    spelled = {name: name for name in file.specs}
+    data, tokenizer = _text_data(model, directory, classes), _tokenizer(directory)
+    return Found(file, model, tf_bert.layout(model), spelled, data, classes, tokenizer)
 
 
 def _native(file: ArrayFile, directory: Path, tree: dict[str, Any]) -> Found:

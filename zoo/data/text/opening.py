@@ -1,6 +1,7 @@
 """Which files make a tokenizer, and of what sort they are."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ LAYOUTS = (
 _VOCABULARIES = ("encoder.json", "vocab.json")
 _MERGES = ("vocab.bpe", "merges.txt")
 _LLAMA2C = "tokenizer.bin"
+_CAPITAL = re.compile(r"[A-Z]")
 
 
 class Files(NamedTuple):
@@ -110,9 +112,12 @@ def _of_file(path: Path) -> Files:
 
 
 def _is_uncased(vocabulary: Path) -> bool:
-    """What Hugging Face's settings beside a `vocab.txt` say; else it is."""
+    """What Hugging Face's settings beside a `vocab.txt` say; else, whether it has no capital."""
     beside = vocabulary.with_name(ROLES_FILE)
-    return bool(_read_object(beside).get("do_lower_case", True)) if beside.is_file() else True
+    if beside.is_file():
+        return bool(_read_object(beside).get("do_lower_case", True))
+    text = vocabulary.read_text("utf-8", "replace")
+    return not any(_CAPITAL.search(piece) for piece in text.splitlines() if piece[:1] != "[")
 
 
 def read_roles(files: Files) -> dict[str, str | None]:

@@ -191,9 +191,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Args:
       path: a directory that `zoo data tokenizer` made, `tokenizer.json`, `vocab.txt` (WordPiece,
-        uncased unless a tokenizer_config.json beside it says otherwise), `vocab.bpe` or
-        `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a `*.model`
-        (SentencePiece), llama2.c's `tokenizer.bin`, or a directory with one of these.
+        uncased where a tokenizer_config.json beside it says so, else where it has no capitals),
+        `vocab.bpe` or `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a
+        `*.model` (SentencePiece), llama2.c's `tokenizer.bin`, or a directory with one of these.
 
     Raises:
       UserError: nothing is there, or something else.
