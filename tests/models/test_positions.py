@@ -103,6 +103,13 @@ def test_sinusoids_are_flaxs_examples():
             np.testing.assert_allclose(table[b, t, width // 2 + i], np.cos(angle), atol=1e-4)
 
 
+def test_sinusoids_without_the_last_frequency_are_the_papers():
+    width, place = 10, 7
+    table = sinusoids(jnp.asarray([place]), width, last=False)[0]
+    angles = [place / 10_000 ** (2 * i / width) for i in range(width // 2)]
+    np.testing.assert_allclose(table, [*np.sin(angles), *np.cos(angles)], atol=1e-5)
+
+
 def test_rope_turns_faster_pairs_first():
     frequencies = rope_frequencies(8, 100.0)
     np.testing.assert_allclose(frequencies, [1, 100**-0.25, 0.1, 100**-0.75], rtol=1e-6)

@@ -178,7 +178,7 @@ def test_a_bare_encoder_gives_the_mean_of_its_tokens(tmp_path):
 
 def test_what_zoos_bert_does_not_compute_is_refused(tmp_path):
     for changes, complaint in (
-        ({"hidden_act": "swish"}, "the activation 'swish' is not read here"),
+        ({"hidden_act": "mish"}, "the activation 'mish' is not read here"),
         ({"hidden_act": "relu"}, "only forms of GELU"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"hidden_size": "16"}, r"Expected `int`, got `str` - at `\$.hidden_size`"),

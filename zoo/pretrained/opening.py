@@ -37,6 +37,7 @@ from zoo.pretrained import (
     hf_gpt2,
     hf_json,
     hf_llama,
+    hf_marian,
     hf_roberta,
     hf_t5,
     hf_vit,
@@ -60,7 +61,7 @@ SETTINGS = (
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
     "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
     "norm", "norm_order", "gated", "attention_scale", "logits_scale", "tied", "post_norm",
-    "pooler_activation",
+    "pooler_activation", "logits_bias", "start_token", "head_size",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
@@ -68,6 +69,7 @@ HUGGING_FACE: dict[str, Any] = {
     hf_distilbert.MODEL_TYPE: hf_distilbert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
+    hf_marian.MODEL_TYPE: hf_marian,
     hf_roberta.MODEL_TYPE: hf_roberta,
     hf_t5.MODEL_TYPE: hf_t5,
     hf_vit.MODEL_TYPE: hf_vit,

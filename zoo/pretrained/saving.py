@@ -25,6 +25,7 @@ from zoo.pretrained import (
     hf_distilbert,
     hf_gpt2,
     hf_llama,
+    hf_marian,
     hf_roberta,
     hf_t5,
     hf_vit,
@@ -47,7 +48,7 @@ _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
     "hf": {
         BertConfig: (hf_roberta, hf_distilbert, hf_bert),
         DecoderConfig: (hf_gpt2, hf_llama),
-        TransformerConfig: (hf_t5,),
+        TransformerConfig: (hf_t5, hf_marian),
         ViTConfig: (hf_vit,),
     },
     "timm": {ViTConfig: (timm_vit,)},
@@ -126,6 +127,8 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
             tree["pretrained_cfg"] = images.write_timm(data, cfg)
         else:
             _write_json(out / images.PROCESSOR, images.write_processor(data, cfg))
+    if module is hf_marian and isinstance(cfg, TransformerConfig):
+        _write_json(out / "generation_config.json", hf_marian.write_generation(cfg))
     _write_json(out / "config.json", tree if format == "timm" else {**tree, "dtype": dtype.name})
     if model.tokenizer is not None:
         model.tokenizer.publish(out)
@@ -160,6 +163,9 @@ def _choose(model: Model, format: str, out: Path) -> Any:
         padding = None if model.tokenizer is None else model.tokenizer.pad
         if module is hf_roberta and padding != hf_roberta.PAD:
             continue  # it finds its positions by that number
+        if module is hf_marian and model.tokenizer and model.tokenizer.eos != hf_marian.END:
+            reasons.append(f"MarianMT ends a text by token {hf_marian.END}")
+            continue
         table = module.layout(cfg)
         try:
             specs = specs_of(their_shapes(table, model.shapes), DTYPES["float32"])
