@@ -53,7 +53,7 @@ def test_rotated_scores_depend_on_relative_positions():
     assert np.abs(scores[0, 1] - scores[1, 0]) > 1e-2
 
 
-METHODS = ["bilinear", "bicubic", "bilinear_align_corners"]
+METHODS = ["bilinear", "bicubic", "bicubic_antialias", "bilinear_align_corners"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,6 +10,7 @@ import pytest
 from tests.pretrained import (
     test_hf_bert,
     test_hf_decoders,
+    test_hf_dinov2,
     test_hf_distilbert,
     test_hf_marian,
     test_hf_roberta,
@@ -48,6 +49,8 @@ PUBLISHED = {
     "gemma3": lambda path: test_hf_decoders.publish(path, "gemma3"),
     "marian": lambda path: test_hf_marian.publish(path),
     "t5": lambda path: test_hf_t5.publish(path, gated=True),
+    "dinov2": lambda path: test_hf_dinov2.publish(path, "dinov2_with_registers"),
+    "deit": lambda path: test_hf_dinov2.publish_deit(path),
     "vit": lambda path: test_vits.publish(path, "hf"),
     "timm": lambda path: test_vits.publish(path, "timm"),
 }

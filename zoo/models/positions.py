@@ -113,7 +113,8 @@ def resize_positions(
 
     Args:
       method: `bilinear` with half-pixel centres (PyTorch's and TensorFlow's), `bicubic` (PyTorch's,
-        a = -0.75, no antialiasing, as DeiT and Hugging Face resize), or `bilinear_align_corners`
+        a = -0.75, no antialiasing, as DeiT and Hugging Face resize), `bicubic_antialias` (PyTorch's
+        too, a = -0.5, wider where the grid shrinks, as timm resizes), or `bilinear_align_corners`
         (`scipy.ndimage.zoom(order=1)`, as vision_transformer resizes).
     """
     if tuple(grid) == tuple(new_grid):
@@ -131,6 +132,12 @@ def resize_positions(
 
 def _weights(old: int, new: int, method: str) -> np.ndarray:
     """The matrix [new, old] that interpolates along one axis."""
+    if method == "bicubic_antialias":
+        width = max(old / new, 1.0)
+        # Taps beyond an edge are left out, and what is left adds up to 1.
+        centre = (np.arange(new) + 0.5)[:, None] * old / new
+        weights = _cubic(np.abs(np.arange(old)[None] + 0.5 - centre) / width, -0.5)
+        return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     if method == "bilinear_align_corners":
         at = np.linspace(0, old - 1, new)
     else:
@@ -152,9 +159,9 @@ def _weights(old: int, new: int, method: str) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def _cubic(distance: np.ndarray) -> np.ndarray:
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     """Keys' cubic convolution kernel with PyTorch's a (Keys himself, and TensorFlow, take -0.5)."""
-    d, a = distance, -0.75
+    d = distance
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

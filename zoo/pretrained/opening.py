@@ -33,6 +33,8 @@ from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
 from zoo.pretrained import (
     hf_bert,
+    hf_deit,
+    hf_dinov2,
     hf_distilbert,
     hf_gpt2,
     hf_json,
@@ -59,13 +61,15 @@ from zoo.tasks.build import Params, abstract_params
 SETTINGS = (
     "num_heads", "num_kv_heads", "norm_epsilon", "gelu", "activation", "norm_from_zero",
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
-    "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
+    "window", "global_every", "position", "pool", "norm_after_pool", "cls_position", "distilled",
     "norm", "norm_order", "gated", "attention_scale", "logits_scale", "tied", "post_norm",
     "pooler_activation", "logits_bias", "start_token", "head_size",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
+    hf_deit.MODEL_TYPE: hf_deit,
+    **dict.fromkeys(hf_dinov2.MODEL_TYPES, hf_dinov2),
     hf_distilbert.MODEL_TYPE: hf_distilbert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
@@ -300,6 +304,8 @@ def _hugging_face(format: Any, file: ArrayFile, directory: Path, tree: dict[str,
     model = format.read_config(tree, spelled, path)
     classes = hf_json.read(tree, hf_json.Model, path).classes
     if isinstance(model, ViTConfig):
+        if format is hf_dinov2:
+            model = hf_dinov2.resize(model, images.made_size(directory))
         data, kept = images.hugging_face(model, directory), classes if model.num_classes else ()
         return Found(file, model, format.layout(model), spelled, data, kept)
     data, tokenizer = _text_data(model, directory, classes), _tokenizer(directory)

@@ -16,12 +16,15 @@ from zoo.config.data import ImageData
 from zoo.config.decoder import DecoderConfig
 from zoo.config.load import to_dict
 from zoo.config.schema import Config
+from zoo.config.sizes import num_params
 from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
 from zoo.models.positions import sincos2d
 from zoo.pretrained import (
     hf_bert,
+    hf_deit,
+    hf_dinov2,
     hf_distilbert,
     hf_gpt2,
     hf_llama,
@@ -49,7 +52,7 @@ _FORMATS: dict[str, dict[type, tuple[Any, ...]]] = {
         BertConfig: (hf_roberta, hf_distilbert, hf_bert),
         DecoderConfig: (hf_gpt2, hf_llama),
         TransformerConfig: (hf_t5, hf_marian),
-        ViTConfig: (hf_vit,),
+        ViTConfig: (hf_vit, hf_deit, hf_dinov2),
     },
     "timm": {ViTConfig: (timm_vit,)},
     "npz": {ViTConfig: (npz_vit,)},
@@ -173,16 +176,27 @@ def _choose(model: Model, format: str, out: Path) -> Any:
         except UserError as error:
             reasons.append(str(error))
             continue
-        odd = [key for key in SETTINGS if getattr(back, key, None) != getattr(cfg, key, None)]
-        if not getattr(cfg, "has_pooler", False):  # then nothing reads it
-            odd = [key for key in odd if key != "pooler_activation"]
-        if not odd:
+        odd = _differing(back, cfg)
+        if odd:
+            reasons.append(
+                f"{table.name} has {odd[0]} {getattr(back, odd[0])}, not {getattr(cfg, odd[0])}"
+            )
+        elif num_params(model.config.replace(model=back)) != num_params(model.config):
+            reasons.append(f"{table.name} has other parameters for its settings")
+        else:
             return module
-        reasons.append(
-            f"{table.name} has {odd[0]} {getattr(back, odd[0])}, not {getattr(cfg, odd[0])}"
-        )
     what = "; ".join(reasons) or f"there is no model of family {family!r} in it"
     raise UserError(f"--format {format} cannot hold this model: {what}")
+
+
+def _differing(back: Any, cfg: Any) -> list[str]:
+    """The settings in which what a format says of a model is another than the model's own."""
+    keys: list[str] = [*SETTINGS]
+    if isinstance(cfg, BertConfig) and not cfg.has_pooler:  # then nothing reads it
+        keys.remove("pooler_activation")
+    if isinstance(cfg, ViTConfig) and cfg.grid != cfg.patches:
+        keys.append("position_resize")
+    return [key for key in keys if getattr(back, key, None) != getattr(cfg, key, None)]
 
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from zoo.training.paths import leaves_by_path, map_by_path
 from zoo.training.workdir import stored_tokenizer
 
 # Paths of what stands on top of a model and is of one task.
-HEADS = ("head/", "pooler/", "masked_lm/", "next_sentence/")
+HEADS = ("head/", "dist_head/", "pooler/", "masked_lm/", "next_sentence/")
 
 
 @dataclass(frozen=True)
