@@ -225,6 +225,8 @@ def make_parser() -> argparse.ArgumentParser:
     choices = ("float32", "bfloat16", "float16")
     text = "of what is written (float32)"
     sub.add_argument("--dtype", choices=choices, default="float32", help=text)
+    text = "of a file of hf at most, such as 500MB; larger models become several (5GB)"
+    sub.add_argument("--shard-size", metavar="SIZE", help=text)
     json_flag(sub)
 
     sub = command("inspect", run_inspect, "arrays of a checkpoint or of weights: names, shapes")
@@ -482,7 +484,8 @@ def run_convert(args: argparse.Namespace) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"  # needs no accelerator, and must not take one
     from zoo.experiment.convert import convert
 
-    found, lines = convert(args.source, args.target, args.format, dtype=args.dtype)
+    options = {"dtype": args.dtype, "shard_size": args.shard_size}
+    found, lines = convert(args.source, args.target, args.format, **options)
     show(found, lines, args.json)
 
 

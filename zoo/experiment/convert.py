@@ -9,12 +9,18 @@ import numpy as np
 from zoo.config.schema import MeshConfig
 from zoo.pretrained.opening import Pretrained, by_path
 from zoo.pretrained.saving import Format, Model, save
+from zoo.pretrained.shards import parse_size
 from zoo.sharding.mesh import make_mesh
 from zoo.training.weights import Weights, open_weights
 
 
 def convert(
-    source: str, target: str, format: Format | None = None, *, dtype: str = "float32"
+    source: str,
+    target: str,
+    format: Format | None = None,
+    *,
+    dtype: str = "float32",
+    shard_size: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Writes weights anew; returns the report as a JSON value and as lines of text.
 
@@ -22,10 +28,12 @@ def convert(
       source: as `open_weights` takes it.
       target: a directory that does not exist yet.
       format: default zoo for weights of others, hf for a run's.
+      shard_size: of a file of Hugging Face's at most, such as `5GB`, which it is by default.
 
     Raises:
       UserError: weights that cannot be read, or that the format has no place for.
     """
+    limit = None if shard_size is None else parse_size(shard_size)
     weights = open_weights(source)
     foreign = isinstance(weights, Pretrained)
     format = format or ("zoo" if foreign else "hf")
@@ -42,7 +50,7 @@ def convert(
         weights.step,
         weights.metrics,
     )
-    files = save(model, Path(target), format, dtype)
+    files = save(model, Path(target), format, dtype, shard_size=limit)
     entries = weights.mapped.report if isinstance(weights, Pretrained) else ()
     size = sum(int(np.prod(shape)) for shape in shapes.values())
     found = {

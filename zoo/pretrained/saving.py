@@ -40,6 +40,7 @@ from zoo.pretrained import (
 from zoo.pretrained.files import write_npz, write_safetensors
 from zoo.pretrained.mapped import Shapes, export, specs_of, their_shapes
 from zoo.pretrained.opening import SETTINGS
+from zoo.pretrained.shards import SIZE, parse_size, write_sharded
 
 Format = Literal["hf", "timm", "npz", "zoo"]
 DTYPES = {
@@ -72,25 +73,39 @@ class Model:
     metrics: dict[str, float | int] = field(default_factory=dict)
 
 
-def save(model: Model, out: Path, format: Format, dtype: str = "float32") -> list[Path]:
+def save(
+    model: Model,
+    out: Path,
+    format: Format,
+    dtype: str = "float32",
+    *,
+    shard_size: int | None = None,
+) -> list[Path]:
     """Writes a directory, and returns its files.
 
     Args:
       out: does not exist yet, or is empty.
       dtype: of the arrays, of DTYPES.
+      shard_size: bytes of a file of Hugging Face's at most; default shards.SIZE.
 
     Raises:
-      UserError: `out` holds something; the format has no such model; the disk is full.
+      UserError: `out` holds something; a shard size for one file; the format has no such model;
+        the disk is full.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already: give another --to, or remove it")
-    write = _native if format == "zoo" else _foreign
+    if shard_size is not None and format != "hf":
+        raise UserError(f"--format {format} is one file: leave --shard-size out, or write hf")
+    limit = parse_size(SIZE) if shard_size is None else shard_size
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
             work = Path(temporary) / "made"
             work.mkdir()
-            write(model, work, format, DTYPES[dtype])
+            if format == "zoo":
+                _native(model, work, DTYPES[dtype])
+            else:
+                _foreign(model, work, format, DTYPES[dtype], limit)
             if out.exists():
                 out.rmdir()
             work.rename(out)
@@ -99,7 +114,7 @@ def save(model: Model, out: Path, format: Format, dtype: str = "float32") -> lis
     return sorted(one for one in out.rglob("*") if one.is_file())
 
 
-def _native(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
+def _native(model: Model, out: Path, dtype: np.dtype) -> None:
     arrays, make = export(native.layout(model.shapes), model.shapes, model.read)
     told = native.write_metadata(model.classes, model.step, model.metrics)
     write_safetensors(out / native.WEIGHTS, specs_of(arrays, dtype), make, told)
@@ -108,7 +123,7 @@ def _native(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
         model.tokenizer.save(out / native.TOKENIZER)
 
 
-def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
+def _foreign(model: Model, out: Path, format: str, dtype: np.dtype, limit: int) -> None:
     if format != "npz":  # whose own code computes them
         model = _with_learned_positions(model)
     module = _choose(model, format, out)
@@ -121,8 +136,10 @@ def _foreign(model: Model, out: Path, format: str, dtype: np.dtype) -> None:
             raise UserError(f"--format npz is written in float32: leave --dtype {dtype.name} out")
         write_npz(out / "model.npz", specs, lambda new: make(own[new]))
         return
-    told = {} if format == "timm" else {"format": "pt"}  # without it, transformers refuses a file
-    write_safetensors(out / "model.safetensors", specs, lambda new: make(own[new]), told)
+    if format == "timm":
+        write_safetensors(out / "model.safetensors", specs, lambda new: make(own[new]), {})
+    else:  # without the metadata, transformers refuses a file
+        write_sharded(out, specs, lambda new: make(own[new]), {"format": "pt"}, limit)
     tree = module.write_config(cfg, model.classes)
     data = model.config.data
     if isinstance(cfg, ViTConfig) and isinstance(data, ImageData):
