@@ -142,6 +142,8 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("classify-text", run_classify_text, "classify texts, or pairs of texts")
     model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
+    text = "texts two by two; published weights do not say that they compare, a run does"
+    sub.add_argument("--pairs", action="store_true", help=text)
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     json_flag(sub)
 
@@ -333,7 +335,7 @@ def run_classify_text(args: argparse.Namespace) -> None:
     model = load_text_classifier(args.weights or args.workdir)
     found = [
         {"texts": texts, **model.classify(*texts, top=args.top)}
-        for texts in model.group(args.texts)
+        for texts in model.group(args.texts, pairs=args.pairs)
     ]
     lines = [
         f"{' | '.join(one['texts'])}: "
