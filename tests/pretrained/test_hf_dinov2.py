@@ -14,7 +14,8 @@ from zoo.cli import main
 from zoo.config import UserError
 from zoo.config.data import ImageData
 from zoo.config.schema import Config
-from zoo.pretrained.opening import by_path, open_pretrained
+from zoo.models.paths import leaves_by_path
+from zoo.pretrained.opening import open_pretrained
 from zoo.pretrained.saving import Model, save
 
 D, P = 16, 4
@@ -125,7 +126,7 @@ def test_what_zoos_vit_does_not_compute_is_refused(changes, complaint, tmp_path)
 def test_a_model_of_ones_own_that_is_none_is_refused(changes, complaint, tmp_path):
     options = {"pool": "cls_gap", "layer_scale": 1.0, "mlp_dim": 32, "gelu": "erf", **changes}
     cfg = small_config(**options)
-    flat = by_path(make_params(cfg))
+    flat = leaves_by_path(make_params(cfg))
     config = Config(model=cfg, data=ImageData(name="folder", image_size=(8, 12)))
     read = lambda path, layer: np.asarray(flat[path] if layer is None else flat[path][layer])
     shapes = {path: leaf.shape for path, leaf in flat.items()}
@@ -155,7 +156,7 @@ def test_a_distilled_deit_comes_out_byte_by_byte_as_it_came_in(tmp_path):
     assert open_pretrained(back).config.model == open_pretrained(source).config.model
     cfg, params = load(source)
     assert cfg.distilled
-    shapes = {path: leaf.shape for path, leaf in by_path(params).items()}
+    shapes = {path: leaf.shape for path, leaf in leaves_by_path(params).items()}
     assert (shapes["dist"], shapes["dist_head/kernel"]) == ((1, D), (D, 3))
 
 

@@ -16,7 +16,8 @@ from zoo.cli import main
 from zoo.config import UserError
 from zoo.config.data import MaskedData
 from zoo.config.schema import Config
-from zoo.pretrained.opening import by_path, open_pretrained
+from zoo.models.paths import leaves_by_path
+from zoo.pretrained.opening import open_pretrained
 from zoo.pretrained.saving import Model, save
 
 D, F, V = 16, 24, 30
@@ -134,7 +135,7 @@ def test_old_files_repeat_the_table(tmp_path):
 def own_model(**changes):
     """A model of one's own, as `zoo convert` takes it from a run."""
     cfg = small_config(num_types=0, gelu="erf", **changes)
-    flat = by_path(make_params(cfg))
+    flat = leaves_by_path(make_params(cfg))
     shapes = {path: leaf.shape for path, leaf in flat.items()}
     config = Config(model=cfg, data=MaskedData(name="text", tokenizer="t", length=8))
     read = lambda path, layer: np.asarray(flat[path] if layer is None else flat[path][layer])

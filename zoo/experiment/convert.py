@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from zoo.config.schema import MeshConfig
-from zoo.pretrained.opening import Pretrained, by_path
+from zoo.models.paths import leaves_by_path
+from zoo.pretrained.opening import Pretrained
 from zoo.pretrained.saving import Format, Model, save
 from zoo.pretrained.shards import parse_size
 from zoo.sharding.mesh import make_mesh
@@ -67,7 +68,7 @@ def convert(
 def _of_run(weights: Weights) -> tuple[dict[str, Any], Any]:
     """The shapes of a run's parameters, and a function that reads them by path and layer."""
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    flat = by_path(weights.load(mesh))
+    flat = leaves_by_path(weights.load(mesh))
 
     def read(path: str, layer: int | None = None) -> np.ndarray:
         return np.asarray(flat[path] if layer is None else flat[path][layer])

@@ -31,6 +31,7 @@ from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
+from zoo.models.paths import leaves_by_path
 from zoo.pretrained import (
     hf_bert,
     hf_deit,
@@ -127,7 +128,7 @@ class Pretrained:
             raise UserError(f"{self.path} is one set of weights, there is nothing to average")
         if config is not None:
             check_settings(str(self.path), self.config.model, config.model)
-        like = by_path(abstract_params(config or self.config, mesh))
+        like = leaves_by_path(abstract_params(config or self.config, mesh))
         check_shapes(str(self.path), self.mapped.shapes, {p: x.shape for p, x in like.items()})
 
         def place(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -196,13 +197,7 @@ def _check_size(path: Path, wanted: int, file: ArrayFile) -> None:
 def model_shapes(config: Config) -> dict[str, Shape]:
     """The shapes of a model's parameters, by path."""
     params = abstract_params(config, make_mesh(config.mesh, jax.devices()[:1]))
-    return {path: tuple(leaf.shape) for path, leaf in by_path(params).items()}
-
-
-def by_path(params: Params) -> dict[str, Any]:
-    """Nested parameters by their paths, such as `blocks/attn/q/kernel`."""
-    flat: Any = traverse_util.flatten_dict(params, sep="/")
-    return flat
+    return {path: tuple(leaf.shape) for path, leaf in leaves_by_path(params).items()}
 
 
 def check_settings(origin: str, theirs: Any, own: Any) -> None:

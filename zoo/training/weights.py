@@ -13,6 +13,7 @@ from zoo.config import UserError, parse_config
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
+from zoo.models.paths import leaves_by_path, map_by_path
 from zoo.models.vit import resize_positions
 from zoo.pretrained.opening import Pretrained, check_settings, is_pretrained, open_pretrained
 from zoo.tasks.build import Params, abstract_params
@@ -24,7 +25,6 @@ from zoo.training.checkpoint import (
     flatten,
     unflatten,
 )
-from zoo.training.paths import leaves_by_path, map_by_path
 from zoo.training.workdir import stored_tokenizer
 
 # Paths of what stands on top of a model and is of one task.
