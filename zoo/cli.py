@@ -145,6 +145,8 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("classify-text", run_classify_text, "classify texts, or pairs of texts")
     model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
+    text = "texts two by two; published weights do not say that they compare, a run does"
+    sub.add_argument("--pairs", action="store_true", help=text)
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     json_flag(sub)
 
@@ -228,6 +230,8 @@ def make_parser() -> argparse.ArgumentParser:
     choices = ("float32", "bfloat16", "float16")
     text = "of what is written (float32)"
     sub.add_argument("--dtype", choices=choices, default="float32", help=text)
+    text = "of a file of hf at most, such as 500MB; larger models become several (5GB)"
+    sub.add_argument("--shard-size", metavar="SIZE", help=text)
     json_flag(sub)
 
     sub = command("inspect", run_inspect, "arrays of a checkpoint or of weights: names, shapes")
@@ -357,7 +361,7 @@ def run_classify_text(args: argparse.Namespace) -> None:
     model = load_text_classifier(args.weights or args.workdir)
     found = [
         {"texts": texts, **model.classify(*texts, top=args.top)}
-        for texts in model.group(args.texts)
+        for texts in model.group(args.texts, pairs=args.pairs)
     ]
     lines = [
         f"{' | '.join(one['texts'])}: "
@@ -528,7 +532,8 @@ def run_convert(args: argparse.Namespace) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"  # needs no accelerator, and must not take one
     from zoo.experiment.convert import convert
 
-    found, lines = convert(args.source, args.target, args.format, dtype=args.dtype)
+    options = {"dtype": args.dtype, "shard_size": args.shard_size}
+    found, lines = convert(args.source, args.target, args.format, **options)
     show(found, lines, args.json)
 
 

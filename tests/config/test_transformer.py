@@ -95,6 +95,8 @@ def test_a_stored_config_is_the_same_again(keys):
         ({**SMALL, "width": 15, "head_size": 8}, "needs a width of 4, 6, ..., not 15"),
         ({**SMALL, "decoder_depth": 0}, "decoder_depth 0 is not above 0"),
         ({**SMALL, "mlp_dropout": 1.0}, "mlp_dropout 1.0 is not in"),
+        ({**SMALL, "vocab_size": 9, "start_token": 9}, "start_token 9 is no number of a vocab"),
+        ({**SMALL, "start_token": -1}, "start_token -1 is no number"),
     ],
 )
 def test_impossible_configs_are_refused(keys, message):

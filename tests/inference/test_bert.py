@@ -146,3 +146,12 @@ def test_a_model_of_another_kind_is_refused(filler_dir, capsys):
     assert "was trained on 'masked_lm': only a model of 'text_classification'" in (
         capsys.readouterr().err
     )
+
+
+def test_pairs_may_be_asked_for_where_the_model_compares_them(classifier_dir, capsys):
+    workdir, rows = classifier_dir
+    texts = [rows[0]["text"], rows[0]["text_pair"]]
+    argv = ["classify-text", "--workdir", str(workdir), "--pairs", *texts]
+    is_pair = open_weights(workdir).config.data.pair
+    assert main(argv) == (0 if is_pair else 2)
+    assert is_pair or "trained on one text at a time" in capsys.readouterr().err

@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pretraining": {},
     "masked_lm": {"head": "masked_lm", "gelu": "erf"},
     "classification": {"head": "classification"},
+    "relu pooler": {"head": "classification", "pooler_activation": "relu"},
     "regression": {"head": "classification", "num_classes": 1},
     "token_classification": {"head": "token_classification"},
     "question_answering": {"head": "question_answering"},

@@ -31,6 +31,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "t5": {**T5, "decoder_depth": 3, "head_size": 6},
     "t5_1_1": T5_1_1,
     "nothing shared": {"attention_bias": True, "shared": False, "tied": False},
+    "marian": {
+        "position": "sinusoidal_marian",
+        "attention_bias": True,
+        "activation": "silu",
+        "logits_bias": True,
+        "start_token": 12,
+    },
     "biased gates": {"gated": True, "norm": "rms", "shared": False, "activation": "silu"},
 }
 DROPPING = {"dropout": 0.1, "attention_dropout": 0.2, "mlp_dropout": 0.3}

@@ -53,7 +53,7 @@ def test_rotated_scores_depend_on_relative_positions():
     assert np.abs(scores[0, 1] - scores[1, 0]) > 1e-2
 
 
-METHODS = ["bilinear", "bicubic", "bilinear_align_corners"]
+METHODS = ["bilinear", "bicubic", "bicubic_antialias", "bilinear_align_corners"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -101,6 +101,13 @@ def test_sinusoids_are_flaxs_examples():
             angle = place * np.exp(-i * np.log(10_000.0) / (width // 2 - 1))
             np.testing.assert_allclose(table[b, t, i], np.sin(angle), atol=1e-4)
             np.testing.assert_allclose(table[b, t, width // 2 + i], np.cos(angle), atol=1e-4)
+
+
+def test_sinusoids_without_the_last_frequency_are_the_papers():
+    width, place = 10, 7
+    table = sinusoids(jnp.asarray([place]), width, last=False)[0]
+    angles = [place / 10_000 ** (2 * i / width) for i in range(width // 2)]
+    np.testing.assert_allclose(table, [*np.sin(angles), *np.cos(angles)], atol=1e-5)
 
 
 def test_rope_turns_faster_pairs_first():

@@ -26,7 +26,8 @@ from tests.models.encdecs import (
 from tests.models.test_vit import matmul_flops, nested
 from zoo.config.schema import MeshConfig
 from zoo.config.transformer import macs, num_params
-from zoo.models.transformer import Transformer, relative_bucket
+from zoo.models.positions import relative_bucket
+from zoo.models.transformer import Transformer
 from zoo.sharding.mesh import make_mesh
 from zoo.sharding.rules import batch_spec, param_shardings
 

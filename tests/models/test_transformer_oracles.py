@@ -17,7 +17,7 @@ from tests.models.encdecs import (
     small_config,
 )
 from zoo.inference.beam_search import beam_search
-from zoo.models.transformer import relative_bucket
+from zoo.models.positions import relative_bucket
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("default")]
 

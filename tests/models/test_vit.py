@@ -317,3 +317,26 @@ def test_trunc_normal_initialisation():
 def test_a_config_must_be_filled_in():
     with pytest.raises(ValueError, match="num_classes of a ViTConfig must be filled in"):
         ViT(small_config(num_classes=None), rngs=nnx.Rngs(0))
+
+
+def test_cls_gap_is_the_cls_token_and_the_mean_of_the_patches():
+    cfg = small_config(pool="cls_gap", num_registers=2)
+    params = make_params(cfg)
+    logits, arrays = apply(cfg, params, make_images(), capture=("tokens", "representation"))
+    tokens = arrays["tokens"]
+    expected = jnp.concatenate([tokens[:, 0], tokens[:, 3:].mean(1)], 1)
+    np.testing.assert_allclose(arrays["representation"], expected, atol=1e-5)
+    head = params["head"]
+    np.testing.assert_allclose(logits, expected @ head["kernel"] + head["bias"][None], atol=1e-4)
+
+
+def test_a_distilled_model_gives_the_mean_of_its_two_heads():
+    cfg = small_config(distilled=True, num_registers=1)
+    params = make_params(cfg)
+    logits, arrays = apply(cfg, params, make_images(), capture=("tokens", "representation"))
+    tokens = arrays["tokens"]
+    assert tokens.shape[1] == 1 + 1 + 1 + 6
+    heads = [params[name] for name in ("head", "dist_head")]
+    each = [tokens[:, i] @ head["kernel"] + head["bias"][None] for i, head in enumerate(heads)]
+    np.testing.assert_allclose(logits, (each[0] + each[1]) / 2, atol=1e-4)
+    np.testing.assert_allclose(arrays["representation"], tokens[:, :2].mean(1), atol=1e-5)

@@ -179,12 +179,17 @@ def test_hugging_face_dinov3_has_the_same_rotary_positions():
         compare(arrays["tokens"], theirs(to_nchw(images)).last_hidden_state)
 
 
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("method", ["bilinear", "bicubic", "bicubic_antialias"])
 @pytest.mark.parametrize("new", [(6, 9), (2, 2), (3, 11)])
 def test_resizing_is_pytorchs(method, new):
     table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    mode, _, antialias = method.partition("_")
     expected = torch.nn.functional.interpolate(
-        torch.tensor(table).permute(2, 0, 1)[None], new, mode=method, align_corners=False
+        torch.tensor(table).permute(2, 0, 1)[None],
+        new,
+        mode=mode,
+        align_corners=False,
+        antialias=bool(antialias),
     )[0].permute(1, 2, 0)
     actual = resize_positions(jnp.asarray(table.reshape(12, 5)), (3, 4), new, method)
     compare(actual.reshape(*new, 5), expected, 1e-6)

@@ -178,7 +178,7 @@ def test_a_bare_encoder_gives_the_mean_of_its_tokens(tmp_path):
 
 def test_what_zoos_bert_does_not_compute_is_refused(tmp_path):
     for changes, complaint in (
-        ({"hidden_act": "swish"}, "the activation 'swish' is not read here"),
+        ({"hidden_act": "mish"}, "the activation 'mish' is not read here"),
         ({"hidden_act": "relu"}, "only forms of GELU"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"hidden_size": "16"}, r"Expected `int`, got `str` - at `\$.hidden_size`"),
@@ -192,3 +192,23 @@ def test_what_zoos_bert_does_not_compute_is_refused(tmp_path):
         path = publish(tmp_path, "masked_lm", **changes)
         with pytest.raises(UserError, match=complaint):
             open_pretrained(path)
+
+
+def test_published_weights_take_one_text_or_two(tmp_path, capsys):
+    source = publish(tmp_path, "classification")
+    classify = ["classify-text", "--weights", str(source), "--json"]
+    assert main([*classify, "a b", "c d e"]) == 0
+    assert [one["texts"] for one in json.loads(capsys.readouterr().out)] == [["a b"], ["c d e"]]
+    assert main([*classify, "--pairs", "a b", "c d e"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["texts"] for one in found] == [["a b", "c d e"]]
+    cfg, params = load(source)
+    tokens = [2, 5, 6, 3, 7, 8, 9, 3]  # [CLS] a b [SEP] c d e [SEP]
+    batch = {"tokens": tokens, "type": [0] * 4 + [1] * 4, "segment": [1] * 8}
+    batch = {name: jnp.asarray([value]) for name, value in batch.items()}
+    logits = np.asarray(run_head(cfg, params, batch)["class"])[0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    shown = {one["class"]: one["probability"] for one in found[0]["top"]}
+    np.testing.assert_allclose([shown[n] for n in ("no", "perhaps", "yes")], expected, rtol=1e-4)
+    assert main([*classify, "--pairs", "a b"]) == 2
+    assert "give an even number, not 1" in capsys.readouterr().err

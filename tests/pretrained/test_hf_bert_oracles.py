@@ -8,6 +8,7 @@ import pytest
 from tests.models.berts import make_batch, run_head
 from tests.pretrained.oracles import close, inputs, round_trip, tensor, torch, transformers
 from tests.pretrained.published import load
+from zoo.cli import main
 from zoo.config.bert import Head
 from zoo.pretrained.opening import open_pretrained
 
@@ -92,3 +93,18 @@ def test_a_tokenizer_goes_with_it(tmp_path):
     assert after(text)["input_ids"] == before(text)["input_ids"]
     assert after.mask_token_id == before.mask_token_id
     assert tensor(after(text)["input_ids"]).max() < len(vocabulary)
+
+
+def test_several_files_load_there(tmp_path):
+    theirs = make_theirs("BertForPreTraining")
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="4KB")
+    assert len([*(tmp_path / "theirs").glob("*.safetensors")]) > 2
+    source, back = str(tmp_path / "theirs"), str(tmp_path / "back")
+    argv = ["convert", "--from", source, "--to", back, "--format", "hf", "--shard-size", "4KB"]
+    assert main(argv) == 0
+    kind = transformers.BertForPreTraining
+    found, info = kind.from_pretrained(back, output_loading_info=True)
+    assert not any(info.values()), info
+    ours, expected = found.state_dict(), theirs.state_dict()
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)

@@ -10,6 +10,9 @@ import pytest
 from tests.pretrained import (
     test_hf_bert,
     test_hf_decoders,
+    test_hf_dinov2,
+    test_hf_distilbert,
+    test_hf_marian,
     test_hf_roberta,
     test_hf_t5,
     test_vits,
@@ -40,10 +43,14 @@ ODD = (
 PUBLISHED = {
     "bert": lambda path: test_hf_bert.publish(path, "classification"),
     "roberta": lambda path: test_hf_roberta.publish(path, "masked_lm")[0],
+    "distilbert": lambda path: test_hf_distilbert.publish(path, "token_classification"),
     "gpt2": lambda path: test_hf_decoders.publish(path, "gpt2"),
     "llama": lambda path: test_hf_decoders.publish(path, "llama"),
     "gemma3": lambda path: test_hf_decoders.publish(path, "gemma3"),
+    "marian": lambda path: test_hf_marian.publish(path),
     "t5": lambda path: test_hf_t5.publish(path, gated=True),
+    "dinov2": lambda path: test_hf_dinov2.publish(path, "dinov2_with_registers"),
+    "deit": lambda path: test_hf_dinov2.publish_deit(path),
     "vit": lambda path: test_vits.publish(path, "hf"),
     "timm": lambda path: test_vits.publish(path, "timm"),
 }

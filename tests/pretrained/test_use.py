@@ -97,7 +97,7 @@ def test_positions_go_to_another_grid_as_the_source_takes_them_there(vit):
     fresh = init_params(config, jax.random.key(0))
     found = params_from(str(vit), config, fresh, _mesh())["pos_embed"]
     table = load(vit)[1]["pos_embed"]
-    expected = resize_positions(table, (2, 2), (4, 4), "bicubic")
+    expected = resize_positions(table, (2, 2), (4, 4), "bicubic_antialias")
     assert config.model.position_resize == "bilinear"
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

@@ -83,8 +83,50 @@ def test_pixels_are_prepared_as_their_processor_does(kind, tmp_path):
     )
 
 
+DINOV2 = {
+    "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 2,
+    "patch_size": 4, "num_labels": 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
+@pytest.mark.parametrize("size", [8, 12, 20], ids=["as made", "larger made", "smaller made"])
+@pytest.mark.parametrize("top", ["ForImageClassification", "Model"])
+def test_dinov2_at_its_own_size_and_at_others(kind, size, top, tmp_path):
+    made = getattr(transformers, kind + top)
+    theirs = shaken(made(getattr(transformers, f"{kind}Config")(**DINOV2, image_size=size)))
+    inner = theirs if top == "Model" else theirs.base_model
+    inner.embeddings.mask_token.data.zero_()  # no image has it
+    theirs.save_pretrained(tmp_path / "theirs")
+    crop = {"do_center_crop": True, "crop_size": {"height": 8, "width": 8}}
+    processor = transformers.BitImageProcessor(size={"shortest_edge": 10}, **crop)
+    processor.save_pretrained(tmp_path / "theirs")
+    cfg, params = load(tmp_path / "theirs")
+    assert (cfg.image_size, cfg.grid) == (8, (size // 4, size // 4))
+    take = lambda output: output.pooler_output if top == "Model" else output.logits
+    expected = take(theirs(pixels()))
+    close(apply(cfg, params, IMAGES), expected)
+    again = round_trip(tmp_path, made)
+    assert torch.equal(take(again(pixels())), expected)
+
+
+def test_a_distilled_deit(tmp_path):
+    kind = transformers.DeiTForImageClassificationWithTeacher
+    theirs = shaken(kind(transformers.DeiTConfig(**HF)))
+    theirs.save_pretrained(tmp_path / "theirs")
+    cfg, params = load(tmp_path / "theirs")
+    expected = theirs(pixels()).logits
+    close(apply(cfg, params, IMAGES), expected)
+    again = round_trip(tmp_path, kind)
+    assert torch.equal(again(pixels()).logits, expected)
+
+
+# Their names, with the sizes of the tests.
+NAMES = {"distilled": "deit_tiny_distilled_patch16_224", "dinov2": "vit_small_patch14_reg4_dinov2"}
 TIMM = {
     "vit": {},
+    "distilled": {},
+    "dinov2": {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True},
     "deit3": {"no_embed_class": True, "init_values": 0.1},
     "registers": {"no_embed_class": True, "reg_tokens": 3, "init_values": 0.1},
     "gap": {"class_token": False, "global_pool": "avg", "fc_norm": False},
@@ -95,13 +137,13 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize("options", TIMM.values(), ids=TIMM)
-def test_timm(options, tmp_path):
+@pytest.mark.parametrize("name", TIMM)
+def test_timm(name, tmp_path):
     args = {
         "img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2,
-        "mlp_ratio": 1.5, "num_classes": 5, **options,
+        "mlp_ratio": 1.5, "num_classes": 5, **TIMM[name],
     }  # fmt: skip
-    theirs = shaken(timm.create_model("vit_base_patch16_224", **args))
+    theirs = shaken(timm.create_model(NAMES.get(name, "vit_base_patch16_224"), **args))
     source, ours, back = (tmp_path / name for name in ("theirs", "ours", "back"))
     source.mkdir()
     timm.models.save_for_hf(theirs, source, safe_serialization=True, model_args=args)

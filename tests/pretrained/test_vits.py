@@ -162,7 +162,31 @@ def test_what_zoos_vit_does_not_compute_is_refused(kind, changes, complaint, tmp
         open_pretrained(publish(tmp_path, kind, **changes))
 
 
-def test_a_distillation_token_is_named(tmp_path):
-    arrays = random_arrays(TIMM | {"dist_token": (1, 1, D)})
-    with pytest.raises(UserError, match="holds dist_token"):
-        open_pretrained(write_published(tmp_path, TIMM_CONFIG, arrays))
+DIST = {"dist_token": (1, 1, D), "head_dist.weight": (3, D), "head_dist.bias": (3,)}
+
+
+def test_a_distilled_model_of_timms_comes_out_as_it_came_in(tmp_path):
+    source, ours, back = (tmp_path / name for name in ("source", "ours", "back"))
+    arrays = random_arrays(TIMM | DIST | {"pos_embed": (1, 2 + 4, D)})
+    write_published(source, TIMM_CONFIG, arrays)
+    assert open_pretrained(source).config.model.distilled
+    assert main(["convert", "--from", str(source), "--to", str(ours)]) == 0
+    assert main(["convert", "--from", str(ours), "--to", str(back), "--format", "timm"]) == 0
+    there, here = open_pretrained(source), open_pretrained(back)
+    assert here.config.model == there.config.model
+    for path in there.mapped.shapes:
+        np.testing.assert_array_equal(there.mapped.read(path), here.mapped.read(path))
+    np.testing.assert_array_equal(here.mapped.read("dist")[0], arrays["dist_token"][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ({"dist_token": (1, 1, D), "pos_embed": (1, 2 + 4, D)}, "lacks head_dist.weight"),
+        ({"dist_token": (1, 1, D), "reg_token": (1, 1, D)}, "registers beside a distillation"),
+        ({"blocks.0.mlp.fc2.weight": (D, F // 2)}, "a gated MLP"),
+    ],
+)
+def test_what_timms_others_have_is_named(extra, complaint, tmp_path):
+    with pytest.raises(UserError, match=complaint):
+        open_pretrained(write_published(tmp_path, TIMM_CONFIG, random_arrays(TIMM | extra)))

@@ -18,6 +18,8 @@ def test_targets_are_shifted_within_their_documents():
     segment = jnp.asarray([[1, 1, 1, 2, 2, 0, 0], [1, 1, 2, 2, 2, 3, 3]])
     expected = [[0, 5, 6, 0, 7, 0, 0], [0, 5, 0, 8, 9, 0, 7]]
     np.testing.assert_array_equal(shift_right(target, segment), expected)
+    other = [[9, 5, 6, 9, 7, 9, 0], [9, 5, 9, 8, 9, 9, 7]]
+    np.testing.assert_array_equal(shift_right(target, segment, 9), other)
 
 
 class NoRows:

@@ -9,8 +9,8 @@ from flax import nnx
 
 from zoo.config import UserError
 from zoo.config.schema import OptimizerConfig
+from zoo.models.paths import leaves_by_path
 from zoo.training.optimizer import describe_optimizer, make_optimizer, stop_frozen
-from zoo.training.paths import leaves_by_path
 
 NAMES = ("adamw", "adafactor", "lamb", "lion", "muon", "sgd")
 L, D, N, H, F = 3, 8, 2, 4, 12

@@ -41,7 +41,8 @@ Head = Literal[
 class BertConfig(Section, frozen=True, tag_field="family", tag="bert"):
     """A BERT. Give `size`, or the four numbers that it names; after construction they are set.
 
-    Published RoBERTa weights fit `num_types=1, gelu="erf", norm_epsilon=1e-5`.
+    Published RoBERTa weights fit `num_types=1, gelu="erf", norm_epsilon=1e-5`, DistilBERT's
+    `num_types=0, gelu="erf", pooler_activation="relu"`.
     """
 
     size: str | None = None  # a name of SIZES; names the next four
@@ -58,6 +59,8 @@ class BertConfig(Section, frozen=True, tag_field="family", tag="bert"):
     head: Head = "pretraining"
     # Of a head that has any, filled from the data where it is left out; 1 for regression.
     num_classes: int | None = None
+    # Of the vector of a row, where the head has one: BERT's, or that of DistilBERT's classes.
+    pooler_activation: Literal["tanh", "relu"] = "tanh"
 
     # After the embeddings, attention and the MLP, and before a head's classes (as published).
     dropout: float = 0.1

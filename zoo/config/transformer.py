@@ -22,6 +22,7 @@ _VASWANI: dict[str, Any] = {
     "shared": True,
     "tied": True,
     "logits_scale": False,
+    "logits_bias": False,
     "output_dropout": False,
     "init": "xavier",
 }
@@ -75,10 +76,11 @@ class TransformerConfig(Section, frozen=True, tag_field="family", tag="transform
     head_size: int = _OPEN  # default: width / num_heads
     vocab_size: int | None = None  # filled from the data where it is left out
 
-    # sinusoidal as in tensor2tensor: sines, then cosines, where the paper takes turns; relative as
-    # in T5: a learned number a head for each bucket of distances is added to the scores, by one
-    # table for all layers of the encoder, which knows both directions, and one of the decoder.
-    position: Literal["sinusoidal", "relative"] = _OPEN
+    # sinusoidal as in tensor2tensor: sines, then cosines, where the paper takes turns;
+    # sinusoidal_marian: the same with the paper's frequencies; relative as in T5: a learned number
+    # a head for each bucket of distances is added to the scores, by one table for all layers of the
+    # encoder, which knows both directions, and one of the decoder.
+    position: Literal["sinusoidal", "sinusoidal_marian", "relative"] = _OPEN
     norm: Literal["layer", "rms"] = _OPEN
     # pre: x + f(norm(x)), and a norm after the last layer; post: norm(x + f(x)), and no other.
     norm_order: Literal["pre", "post"] = _OPEN
@@ -92,6 +94,10 @@ class TransformerConfig(Section, frozen=True, tag_field="family", tag="transform
     shared: bool = _OPEN  # one table embeds the source and the target
     tied: bool = _OPEN  # logits by the table of the target
     logits_scale: bool = _OPEN  # logits times width^-0.5
+    logits_bias: bool = _OPEN  # a number a token is added to its logits
+    # What the decoder reads before a target's first token, and a translation never says: Marian's
+    # padding. None: 0, which it may say.
+    start_token: int | None = None
     # xavier: kernels by Xavier, MLP biases N(0, 1e-12); t5: kernels N(0, 1 / fan_in), queries'
     # divided by sqrt(head_size) more. Embedded tokens start as N(0, 1) in both.
     init: Literal["xavier", "t5"] = _OPEN
@@ -146,8 +152,13 @@ class TransformerConfig(Section, frozen=True, tag_field="family", tag="transform
         for name in ("dropout", "attention_dropout", "mlp_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
-        if self.position == "sinusoidal" and (self.width % 2 or self.width < 4):
-            raise ValueError(f"position 'sinusoidal' needs a width of 4, 6, ..., not {self.width}")
+        if self.position != "relative" and (self.width % 2 or self.width < 4):
+            raise ValueError(
+                f"position {self.position!r} needs a width of 4, 6, ..., not {self.width}"
+            )
+        start, rows = self.start_token, self.vocab_size
+        if start is not None and not 0 <= start < (start + 1 if rows is None else rows):
+            raise ValueError(f"start_token {start} is no number of a vocabulary of {rows}")
 
 
 def num_params(cfg: TransformerConfig) -> int:
@@ -167,7 +178,7 @@ def num_params(cfg: TransformerConfig) -> int:
     if cfg.position == "relative":
         total += 2 * RELATIVE_BUCKETS * cfg.num_heads
     tables = 1 + (not cfg.shared) + (not cfg.tied)  # source, target, logits
-    return total + tables * cfg.vocab_size * D
+    return total + (tables * D + cfg.logits_bias) * cfg.vocab_size
 
 
 def macs(cfg: TransformerConfig, source_length: int, target_length: int) -> int:

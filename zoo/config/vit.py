@@ -46,10 +46,16 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
     # The patch grid that a table of positions (learned, sincos2d) is laid out on, (rows, cols);
     # for other grids it is interpolated. Default: the grid of image_size.
     position_grid: tuple[int, int] | None = None
-    position_resize: Literal["bilinear", "bicubic", "bilinear_align_corners"] = "bilinear"
-    pool: Literal["cls", "gap", "map"] = "cls"
+    position_resize: Literal[
+        "bilinear", "bicubic", "bicubic_antialias", "bilinear_align_corners"
+    ] = "bilinear"
+    # cls_gap: the cls token, then the mean of the patches (DINOv2's heads, arXiv 2304.07193).
+    pool: Literal["cls", "gap", "map", "cls_gap"] = "cls"
     # The cls token has a learned position too (vision_transformer), or not (big_vision).
     cls_position: bool = True
+    # A second token beside cls with a head of its own, which DeiT (arXiv 2012.12877) trains by a
+    # teacher; the logits are the two heads' mean.
+    distilled: bool = False
     num_registers: int = 0
     representation: bool = False  # a Dense(width) + tanh before the head (`rep_size`, `pre_logits`)
     norm_after_pool: bool = False  # timm's `fc_norm`: the last norm follows the gap
@@ -107,6 +113,12 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
                 f"position 'rotary' needs heads of a multiple of 4, not width {self.width} / "
                 f"num_heads {self.num_heads} = {head_size}"
             )
+        if self.distilled and (self.pool != "cls" or self.representation):
+            raise ValueError(
+                f"distilled goes with pool 'cls', not {self.pool!r}, and without representation"
+            )
+        if self.representation and self.pool == "cls_gap":
+            raise ValueError("representation goes with pool 'cls', 'gap' or 'map', not 'cls_gap'")
         if self.norm_after_pool and self.pool != "gap":
             raise ValueError(f"norm_after_pool goes with pool 'gap', not {self.pool!r}")
         for name in ("dropout", "attention_dropout", "drop_path"):
@@ -133,15 +145,25 @@ class ViTConfig(Section, frozen=True, tag_field="family", tag="vit"):
 
     @property
     def num_positions(self) -> int:
-        """Rows of the learned table of positions, cls first; 0 without one."""
+        """Rows of the learned table of positions, those of cls first; 0 without one."""
         rows, cols = self.grid
-        cls = self.pool == "cls" and self.cls_position
-        return rows * cols + cls if self.position == "learned" else 0
+        own = self.has_cls + self.distilled if self.cls_position else 0
+        return rows * cols + own if self.position == "learned" else 0
 
     @property
     def num_prefix(self) -> int:
-        """Tokens before the patches: cls, then registers."""
-        return (self.pool == "cls") + self.num_registers
+        """Tokens before the patches: cls, the distilled one, then registers."""
+        return self.has_cls + self.distilled + self.num_registers
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether there is a cls token."""
+        return self.pool in ("cls", "cls_gap")
+
+    @property
+    def pooled_width(self) -> int:
+        """Numbers that the head sees of an image."""
+        return 2 * self.width if self.pool == "cls_gap" else self.width
 
 
 def num_params(cfg: ViTConfig) -> int:
@@ -161,7 +183,7 @@ def num_params(cfg: ViTConfig) -> int:
         total += D + attention + norm + mlp
     if cfg.representation:
         total += D * D + D
-    return total + D * cfg.num_classes + cfg.num_classes
+    return total + (1 + cfg.distilled) * (cfg.pooled_width + 1) * cfg.num_classes
 
 
 def macs(cfg: ViTConfig) -> int:
@@ -182,4 +204,4 @@ def macs(cfg: ViTConfig) -> int:
         total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * M
     if cfg.representation:
         total += D * D
-    return total + D * cfg.num_classes
+    return total + (1 + cfg.distilled) * cfg.pooled_width * cfg.num_classes

@@ -7,14 +7,21 @@ import jax
 import numpy as np
 
 from zoo.config.schema import MeshConfig
-from zoo.pretrained.opening import Pretrained, by_path
+from zoo.models.paths import leaves_by_path
+from zoo.pretrained.opening import Pretrained
 from zoo.pretrained.saving import Format, Model, save
+from zoo.pretrained.shards import parse_size
 from zoo.sharding.mesh import make_mesh
 from zoo.training.weights import Weights, count_params, open_weights
 
 
 def convert(
-    source: str, target: str, format: Format | None = None, *, dtype: str = "float32"
+    source: str,
+    target: str,
+    format: Format | None = None,
+    *,
+    dtype: str = "float32",
+    shard_size: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Writes weights anew; returns the report as a JSON value and as lines of text.
 
@@ -22,10 +29,12 @@ def convert(
       source: as `open_weights` takes it.
       target: a directory that does not exist yet.
       format: default zoo for weights of others, hf for a run's.
+      shard_size: of a file of Hugging Face's at most, such as `5GB`, which it is by default.
 
     Raises:
       UserError: weights that cannot be read, or that the format has no place for.
     """
+    limit = None if shard_size is None else parse_size(shard_size)
     weights = open_weights(source)
     foreign = isinstance(weights, Pretrained)
     format = format or ("zoo" if foreign else "hf")
@@ -42,7 +51,7 @@ def convert(
         weights.step,
         weights.metrics,
     )
-    files = save(model, Path(target), format, dtype)
+    files = save(model, Path(target), format, dtype, shard_size=limit)
     entries = weights.mapped.report if isinstance(weights, Pretrained) else ()
     size = count_params(shapes.values())
     found = {
@@ -59,7 +68,7 @@ def convert(
 def _of_run(weights: Weights) -> tuple[dict[str, Any], Any]:
     """The shapes of a run's parameters, and a function that reads them by path and layer."""
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    flat = by_path(weights.load(mesh))
+    flat = leaves_by_path(weights.load(mesh))
 
     def read(path: str, layer: int | None = None) -> np.ndarray:
         return np.asarray(flat[path] if layer is None else flat[path][layer])

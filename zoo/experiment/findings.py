@@ -86,7 +86,7 @@ def attention_maps(
         model = nnx.merge(graphdef, params)
         _, captured = model(task.normalize(image), capture=("attention",))
         heads = captured["attention"][-1]  # B N T T
-        queries = heads[:, :, :1] if cfg.pool == "cls" else heads
+        queries = heads[:, :, :1] if cfg.has_cls else heads
         return queries.mean((1, 2))
 
     weights = jax.device_get(jax.jit(attend)(params, np.stack([*images.values()])))

@@ -83,7 +83,10 @@ class MaskFiller:
 
 
 class TextClassifier:
-    """A BERT with a head for texts or pairs of texts."""
+    """A BERT with a head for texts or pairs of texts.
+
+    A run says which of the two it was trained on. Published weights do not: they take both.
+    """
 
     def __init__(self, opened: TextModel):
         self.opened = opened
@@ -97,13 +100,16 @@ class TextClassifier:
 
         self._logits = jax.jit(classify)
 
-    def group(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    def group(self, texts: Sequence[str], *, pairs: bool = False) -> list[tuple[str, ...]]:
         """Texts as they stand on a command line, one at a time or two by two.
+
+        Args:
+          pairs: two by two, also where the model does not say so.
 
         Raises:
           UserError: an odd number where two belong together.
         """
-        step = 2 if self._data.pair else 1
+        step = 2 if self._data.pair or pairs else 1
         if len(texts) % step:
             raise UserError(f"the model compares two texts: give an even number, not {len(texts)}")
         return [tuple(texts[i : i + step]) for i in range(0, len(texts), step)]
@@ -114,7 +120,8 @@ class TextClassifier:
         Raises:
           UserError: one text where the model compares two, or two where it reads one.
         """
-        if (pair is not None) != self._data.pair:
+        either = self.opened.published and not self._data.pair
+        if (pair is not None) != self._data.pair and not either:
             number = "two texts" if self._data.pair else "one text at a time"
             raise UserError(f"the model was trained on {number}: give that")
         tokenizer = self.opened.tokenizer

@@ -8,18 +8,20 @@ import jax
 from zoo.config import UserError
 from zoo.config.schema import Config, MeshConfig
 from zoo.data.text.tokenizers import Tokenizer
+from zoo.pretrained.opening import Pretrained
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import Params
 from zoo.training.weights import open_weights
 
 
 class TextModel(NamedTuple):
-    """What a run of text left behind."""
+    """What a run of text left behind, or what others publish of one."""
 
     config: Config  # resolved
     classes: tuple[str, ...]
     tokenizer: Tokenizer
     params: Params
+    published: bool = False  # as others publish them, or converted from that: not a run
 
 
 def open_text_model(
@@ -49,4 +51,5 @@ def open_text_model(
         )
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     params = weights.load(mesh, average=average)
-    return TextModel(weights.config, weights.classes, weights.tokenizer, params)
+    published = isinstance(weights, Pretrained)
+    return TextModel(weights.config, weights.classes, weights.tokenizer, params, published)

@@ -17,7 +17,7 @@ from zoo.inference.beam_search import Beams, Penalty, beam_search, wu_penalty
 from zoo.inference.opening import TextModel, open_text_model
 from zoo.models.transformer import Transformer
 from zoo.tasks.build import abstract_model
-from zoo.tasks.seq2seq import START
+from zoo.tasks.seq2seq import start_token
 
 MAX_ROWS = 16  # texts that are translated at once
 
@@ -102,15 +102,18 @@ def search_targets(
 ) -> Beams:
     """The best targets of each source; `segment` is 0 where it is padding."""
 
+    never = model.cfg.start_token
+
     def decode(tokens, cache, index):
         hidden, cache = model.decode(tokens, cache, index)
-        return model.logits(hidden), cache
+        logits = model.logits(hidden)
+        return logits if never is None else logits.at[..., never].set(-jnp.inf), cache
 
     cache = model.init_cache(model.encode(source, segment=segment), segment, max_length)
     return beam_search(
         decode,
         cache.repeat(beams),
-        jnp.full(len(source), START),
+        jnp.full(len(source), start_token(model.cfg)),
         beams=beams,
         max_length=max_length,
         eos=eos,

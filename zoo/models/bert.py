@@ -4,6 +4,7 @@ Reads top to bottom: the block, the encoder, the heads. A head is a method on wh
 returns; which of them a model has, its config says.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
@@ -185,7 +186,8 @@ class Bert(nnx.Module):
     def pooled(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B D"]:
         """A vector of each row, from its first token."""
         assert self.pooler is not None, f"head {self.cfg.head!r} has no pooler"
-        return constrain(jnp.tanh(self.pooler(hidden[:, 0])), "batch", None)
+        activate = jnp.tanh if self.cfg.pooler_activation == "tanh" else jax.nn.relu
+        return constrain(activate(self.pooler(hidden[:, 0])), "batch", None)
 
     def next_sentence_logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
         """float32 scores of: the second text follows the first (0), it is another's (1)."""

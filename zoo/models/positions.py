@@ -1,23 +1,46 @@
 """Where a token is: sines, rotations; a patch's tables, and resizing them to other grids."""
 
+import math
+
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from zoo.config.transformer import RELATIVE_BUCKETS, RELATIVE_DISTANCE
 
 Grid = tuple[int, int]
 # Cosines and sines, for every example alike or for each its own.
 Rotation = tuple[Float[Array, "*B T half"], Float[Array, "*B T half"]]
 
 
-def sinusoids(position: Int[Array, "*at"], width: int) -> Float[Array, "*at D"]:
+def sinusoids(
+    position: Int[Array, "*at"], width: int, *, last: bool = True
+) -> Float[Array, "*at D"]:
     """Sines, then cosines (Vaswani 2017, arXiv 1706.03762), float32.
 
-    As in tensor2tensor and Flax's examples: the frequencies are 10,000^-i for i from 0 to 1 in
-    width / 2 steps, both ends included.
+    The frequencies are 10,000^-i for i from 0 to 1 in width / 2 steps, both ends included, as in
+    tensor2tensor and Flax's examples; without `last`, 1 is left out, as in the paper and Marian.
     """
-    omega = jnp.asarray(10_000.0 ** -np.linspace(0, 1, width // 2), jnp.float32)
+    steps = np.linspace(0, 1, width // 2, endpoint=last)
+    omega = jnp.asarray(10_000.0**-steps, jnp.float32)
     angles = _angles(position, omega)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def relative_bucket(distance: Int[Array, "*B"], *, both_ways: bool) -> Int[Array, "*B"]:
+    """T5's bucket of each distance, key minus query.
+
+    Half of the buckets hold one distance each, the others ever more of them up to
+    RELATIVE_DISTANCE, and the last one all beyond. Both ways, half of all are for keys that
+    follow the query; else those share the bucket of distance 0, which a causal mask covers.
+    """
+    num = RELATIVE_BUCKETS // 2 if both_ways else RELATIVE_BUCKETS
+    back = jnp.abs(distance) if both_ways else jnp.maximum(-distance, 0)
+    exact = num // 2
+    far = jnp.log(jnp.maximum(back, exact).astype(jnp.float32) / exact)
+    far = exact + (far / math.log(RELATIVE_DISTANCE / exact) * (num - exact)).astype(jnp.int32)
+    bucket = jnp.where(back < exact, back, jnp.minimum(far, num - 1))
+    return bucket + num * (distance > 0) if both_ways else bucket
 
 
 def rope_frequencies(
@@ -90,7 +113,8 @@ def resize_positions(
 
     Args:
       method: `bilinear` with half-pixel centres (PyTorch's and TensorFlow's), `bicubic` (PyTorch's,
-        a = -0.75, no antialiasing, as DeiT and Hugging Face resize), or `bilinear_align_corners`
+        a = -0.75, no antialiasing, as DeiT and Hugging Face resize), `bicubic_antialias` (PyTorch's
+        too, a = -0.5, wider where the grid shrinks, as timm resizes), or `bilinear_align_corners`
         (`scipy.ndimage.zoom(order=1)`, as vision_transformer resizes).
     """
     if tuple(grid) == tuple(new_grid):
@@ -108,6 +132,12 @@ def resize_positions(
 
 def _weights(old: int, new: int, method: str) -> np.ndarray:
     """The matrix [new, old] that interpolates along one axis."""
+    if method == "bicubic_antialias":
+        width = max(old / new, 1.0)
+        # Taps beyond an edge are left out, and what is left adds up to 1.
+        centre = (np.arange(new) + 0.5)[:, None] * old / new
+        weights = _cubic(np.abs(np.arange(old)[None] + 0.5 - centre) / width, -0.5)
+        return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     if method == "bilinear_align_corners":
         at = np.linspace(0, old - 1, new)
     else:
@@ -129,9 +159,9 @@ def _weights(old: int, new: int, method: str) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def _cubic(distance: np.ndarray) -> np.ndarray:
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     """Keys' cubic convolution kernel with PyTorch's a (Keys himself, and TensorFlow, take -0.5)."""
-    d, a = distance, -0.75
+    d = distance
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

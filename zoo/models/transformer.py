@@ -1,11 +1,9 @@
 """Encoder-decoder Transformers: Vaswani 2017 (arXiv 1706.03762) and T5 (arXiv 1910.10683).
 
-Reads top to bottom: the block, a stack of blocks, the model, the cache that it decodes with,
-T5's relative positions.
+Reads top to bottom: the block, a stack of blocks, the model, the cache that it decodes with.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from zoo.config.transformer import RELATIVE_BUCKETS, RELATIVE_DISTANCE, TransformerConfig
+from zoo.config.transformer import RELATIVE_BUCKETS, TransformerConfig
 from zoo.models.attention import Mask
 from zoo.models.decoder import Cache
 from zoo.models.initializers import Initializer, zeros
@@ -30,11 +28,12 @@ from zoo.models.layers import (
     RMSNorm,
     dropout,
     fold_in,
+    lift,
     make_param,
     run_stack,
     stack,
 )
-from zoo.models.positions import sinusoids
+from zoo.models.positions import relative_bucket, sinusoids
 from zoo.sharding.rules import constrain
 
 
@@ -215,6 +214,8 @@ class Transformer(nnx.Module):
         self.decoder = Stack(cfg, decoder=True, rngs=rngs)
         head = {"axes": ("embed", "vocab"), "kernel_init": init["kernel"], "use_bias": False}
         self.head = None if cfg.tied else Dense(D, V, **head, rngs=rngs)
+        bias = make_param(zeros, (V,), ("vocab",), rngs=rngs) if cfg.logits_bias else None
+        self.logits_bias = bias
 
     def encode(
         self,
@@ -271,7 +272,10 @@ class Transformer(nnx.Module):
         table = self.token_embed if self.target_embed is None else self.target_embed
         scores = table.attend(hidden) if self.head is None else self.head(hidden)
         middle = ("tokens",) * (scores.ndim - 2)
-        return constrain(scores.astype(jnp.float32), "batch", *middle, "vocab")
+        scores = scores.astype(jnp.float32)
+        if self.logits_bias is not None:
+            scores = scores + lift(self.logits_bias, scores.ndim, jnp.float32)
+        return constrain(scores, "batch", *middle, "vocab")
 
     def __call__(
         self, source: Int[Array, "B S"], target_in: Int[Array, "B T"], **inputs: Any
@@ -323,9 +327,10 @@ class Transformer(nnx.Module):
         x = embedding(tokens, cfg.dtype)
         if cfg.embed_scale:
             x = x * cfg.width**0.5
-        if cfg.position == "sinusoidal":
+        if cfg.position != "relative":
             place = jnp.arange(tokens.shape[1])[None] if position is None else position
-            x = x + sinusoids(place, cfg.width).astype(x.dtype)
+            last = cfg.position == "sinusoidal"
+            x = x + sinusoids(place, cfg.width, last=last).astype(x.dtype)
         return x
 
     def _dropout_keys(self, keys: Key[Array, " B"] | None, purpose: int) -> Key[Array, " B"] | None:
@@ -363,22 +368,6 @@ class SourceCache:
         """The target's tokens of other rows, which must be of the same source."""
         own = jax.tree.map(lambda x: jnp.take(x, row, axis=1), self.own)
         return SourceCache(own, self.source, self.segment)
-
-
-def relative_bucket(distance: Int[Array, "*B"], *, both_ways: bool) -> Int[Array, "*B"]:
-    """T5's bucket of each distance, key minus query.
-
-    Half of the buckets hold one distance each, the others ever more of them up to
-    RELATIVE_DISTANCE, and the last one all beyond. Both ways, half of all are for keys that
-    follow the query; else those share the bucket of distance 0, which a causal mask covers.
-    """
-    num = RELATIVE_BUCKETS // 2 if both_ways else RELATIVE_BUCKETS
-    back = jnp.abs(distance) if both_ways else jnp.maximum(-distance, 0)
-    exact = num // 2
-    far = jnp.log(jnp.maximum(back, exact).astype(jnp.float32) / exact)
-    far = exact + (far / math.log(RELATIVE_DISTANCE / exact) * (num - exact)).astype(jnp.int32)
-    bucket = jnp.where(back < exact, back, jnp.minimum(far, num - 1))
-    return bucket + num * (distance > 0) if both_ways else bucket
 
 
 def make_norm(cfg: TransformerConfig, rngs: nnx.Rngs) -> Callable[[int], nnx.Module]:

@@ -1,7 +1,7 @@
 """Vision Transformer (Dosovitskiy 2020, arXiv 2010.11929) and what became of it.
 
 Reads top to bottom: the block, the model, the heads. A token sequence is cls (pool
-"cls" only), registers, then patches row by row.
+"cls" and "cls_gap" only), the distilled token, registers, then patches row by row.
 """
 
 from functools import partial
@@ -35,7 +35,7 @@ CAPTURES = {
     "blocks": "[L, B, T, D] the output of every block",
     "attention": "[L, B, N, T, T] probabilities",
     "tokens": "[B, T, D] what the pooling sees: after the last norm, unless it follows the pooling",
-    "representation": "[B, D] what the head sees",
+    "representation": "[B, D] what the head sees, [B, 2 D] of cls_gap, the distilled tokens' mean",
 }
 
 
@@ -129,7 +129,8 @@ class ViT(nnx.Module):
         def table(init: Initializer, rows: int) -> nnx.Param | None:
             return make_param(init, (rows, D), (None, "norm"), rngs=rngs) if rows else None
 
-        self.cls = table(init["token"], int(cfg.pool == "cls"))
+        self.cls = table(init["token"], int(cfg.has_cls))
+        self.dist = table(init["token"], int(cfg.distilled))
         # Not zeros: equal registers would stay equal.
         self.registers = table(nnx.initializers.normal(0.02), cfg.num_registers)
         self.pos_embed = table(init["position"], cfg.num_positions)
@@ -144,7 +145,12 @@ class ViT(nnx.Module):
             "bias_init": nnx.initializers.constant(cfg.head_bias),
             "rngs": rngs,
         }
-        self.head = Dense(D, cfg.num_classes, **head) if cfg.num_classes else None
+
+        def classes(number: int) -> Dense | None:
+            return Dense(cfg.pooled_width, number, **head) if number else None
+
+        self.head = classes(cfg.num_classes)
+        self.dist_head = classes(cfg.num_classes if cfg.distilled else 0)
 
     def __call__(
         self,
@@ -153,7 +159,7 @@ class ViT(nnx.Module):
         keys: Key[Array, " B"] | None = None,
         capture: tuple[str, ...] = (),
     ) -> Any:
-        """float32 logits [B, classes], or the representation [B, D] of a model without classes.
+        """float32 logits [B, classes], or the representation of a model without classes.
 
         Args:
           image: of any size; positions are interpolated where its patch grid is another than
@@ -187,7 +193,9 @@ class ViT(nnx.Module):
             x = jnp.tanh(self.representation(x))
         arrays["representation"] = x
         x = constrain(x, "batch", None)
-        logits = (x if self.head is None else self.head(x)).astype(jnp.float32)
+        logits = (x if self.head is None else self._classify(x, arrays["tokens"])).astype(
+            jnp.float32
+        )
         return (logits, {name: arrays[name] for name in capture}) if capture else logits
 
     def _embed_patches(
@@ -214,11 +222,12 @@ class ViT(nnx.Module):
             table = self.pos_embed[...]
         elif cfg.position == "sincos2d":
             table = jnp.asarray(sincos2d(cfg.grid, cfg.width))
-        cls = None if self.cls is None else self.cls[...]
+        own = [token[...] for token in (self.cls, self.dist) if token is not None]
+        cls = jnp.concatenate(own) if own else None
         if table is not None:
             table = resize_positions(table, cfg.grid, grid, cfg.position_resize)
             if cls is not None and len(table) > x.shape[1]:
-                cls = cls + table[:1]
+                cls = cls + table[: len(cls)]
             x = x + table[None, -x.shape[1] :].astype(x.dtype)
         registers = None if self.registers is None else self.registers[...]
         prefix = [
@@ -262,11 +271,23 @@ class ViT(nnx.Module):
             call, self.blocks, x, inputs, depth=cfg.depth, scan=cfg.scan, remat=cfg.remat
         )
 
-    def _pool(self, x: Float[Array, "B T D"]) -> Float[Array, "B D"]:
-        patches = x[:, self.cfg.num_prefix :]
+    def _pool(self, x: Float[Array, "B T D"]) -> Float[Array, "B pooled"]:
+        cfg, patches = self.cfg, x[:, self.cfg.num_prefix :]
         if self.pool is not None:
             return self.pool(patches)
-        return x[:, 0] if self.cfg.pool == "cls" else jnp.mean(patches, 1)
+        if cfg.distilled:
+            return jnp.mean(x[:, :2], 1)
+        if cfg.pool == "cls_gap":
+            return jnp.concatenate([x[:, 0], jnp.mean(patches, 1)], 1)
+        return x[:, 0] if cfg.pool == "cls" else jnp.mean(patches, 1)
+
+    def _classify(
+        self, x: Float[Array, "B pooled"], tokens: Float[Array, "B T D"]
+    ) -> Float[Array, "B classes"]:
+        assert self.head is not None
+        if self.dist_head is None:
+            return self.head(x)
+        return (self.head(tokens[:, 0]) + self.dist_head(tokens[:, 1])) / 2
 
 
 class MapPool(nnx.Module):

@@ -16,6 +16,7 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
+    "swish": "silu",
 }
 _NAMES = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
 

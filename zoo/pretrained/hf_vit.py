@@ -48,11 +48,11 @@ class Json(hf_json.Model, kw_only=True):
     pooler_output_size: hf_json.Size | None = None
 
 
-def spell(names: Iterable[str]) -> dict[str, str]:
+def spell(names: Iterable[str], prefix: str = "vit.") -> dict[str, str]:
     """The table's name of each array -> the file's own: those of a ViTModel by itself."""
     found = {}
     for own in names:
-        name = own.removeprefix("vit.")
+        name = own.removeprefix(prefix)
         for pattern, old in _NEW_NAMES:
             name = re.sub(pattern, old, name)
         found[name] = own
@@ -71,23 +71,28 @@ def read_config(tree: dict[str, Any], names: Iterable[str], path: Path) -> ViTCo
       UserError: a setting that Zoo's ViT does not have.
     """
     json = hf_json.read(tree, Json, path)
-    hf_json.insist(path, hf_json.write(json), {"qkv_bias": True})
     names = set(names)
     has_classes = "classifier.weight" in names
     pooled = not has_classes and f"{_POOLER}.weight" in names
     if pooled:
         hf_json.insist(path, {"pooler_act": json.pooler_act}, {"pooler_act": "tanh"})
+    model = make_config(json, path, num_classes=len(json.classes) if has_classes else 0)
+    return model.replace(representation=pooled)
+
+
+def make_config(json: Json, path: Path, *, num_classes: int) -> ViTConfig:
+    """The model of a family's settings."""
+    hf_json.insist(path, hf_json.write(json), {"qkv_bias": True})
     return ViTConfig(
         width=json.hidden_size,
         depth=json.num_hidden_layers,
         mlp_dim=json.intermediate_size,
         num_heads=json.num_attention_heads,
         patch_size=json.patch_size,
-        num_classes=len(json.classes) if has_classes else 0,
+        num_classes=num_classes,
         image_size=json.image_size,
         channels=json.num_channels,
         position_resize="bicubic",
-        representation=pooled,
         dropout=json.hidden_dropout_prob,
         attention_dropout=json.attention_probs_dropout_prob,
         gelu=hf_json.read_gelu(json.hidden_act, path),
@@ -97,7 +102,13 @@ def read_config(tree: dict[str, Any], names: Iterable[str], path: Path) -> ViTCo
 
 def layout(cfg: ViTConfig) -> Layout:
     """The table of a model."""
-    rows = (
+    rows = (*body(cfg), *linear("representation", _POOLER), *linear("head", "classifier"))
+    return Layout("Hugging Face's ViT", rows, {}, SKIPPED)
+
+
+def body(cfg: ViTConfig) -> tuple[Row, ...]:
+    """What stands before the heads."""
+    return (
         *patches("patch_embed", "embeddings.patch_embeddings.projection", cfg.patch_size),
         Row(("cls",), "embeddings.cls_token", BATCHED),
         Row(("pos_embed",), "embeddings.position_embeddings", BATCHED),
@@ -110,10 +121,7 @@ def layout(cfg: ViTConfig) -> Layout:
         *linear("blocks/mlp/up", f"{_LAYER}.intermediate.dense"),
         *linear("blocks/mlp/down", f"{_LAYER}.output.dense"),
         *norm("norm", "layernorm"),
-        *linear("representation", _POOLER),
-        *linear("head", "classifier"),
     )
-    return Layout("Hugging Face's ViT", rows, {}, SKIPPED)
 
 
 def write_config(cfg: ViTConfig, classes: tuple[str, ...]) -> dict[str, Any]:

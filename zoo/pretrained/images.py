@@ -71,6 +71,21 @@ def hugging_face(model: ViTConfig, directory: Path) -> ImageData:
     return _data(model, ops, mean, std, scale)
 
 
+def made_size(directory: Path) -> tuple[int, int] | None:
+    """Rows and columns of the images that a directory's `preprocessor_config.json` makes.
+
+    None: there is no such file, or it says nothing of both sides.
+    """
+    path = directory / PROCESSOR
+    if not path.is_file():
+        return None
+    found = hf_json.read(read_json(path), Processor, path)
+    size = found.crop_size if found.do_center_crop and found.crop_size is not None else found.size
+    if isinstance(size, int):
+        return size, size
+    return (size["height"], size["width"]) if {"height", "width"} <= size.keys() else None
+
+
 def timm(model: ViTConfig, cfg: TimmCfg, path: Path) -> ImageData:
     """What a `pretrained_cfg` says.
 

@@ -164,7 +164,8 @@ def their_shape(row: Row, shapes: Shapes) -> Shape:
 
 def their_shapes(layout: Layout, shapes: Shapes) -> dict[str, Shape]:
     """The names and shapes of all arrays that a model has in a format."""
-    return {name: their_shape(row, shapes) for row, name in their_names(layout, shapes)}
+    found = {name: their_shape(row, shapes) for row, name in their_names(layout, shapes)}
+    return found | dict(layout.unread)
 
 
 def export(
@@ -188,6 +189,8 @@ def export(
             makers[row.theirs] = (row, None)
 
     def make(name: str) -> np.ndarray:
+        if name not in makers:
+            return np.zeros(theirs[name], np.float32)
         row, layer = makers[name]
         if layer is not None or not is_stacked(row.ours[0]):
             return row.join(read(path, layer) for path in row.ours)

@@ -31,11 +31,16 @@ from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
 from zoo.data.text.opening import find_files
 from zoo.data.text.tokenizers import Tokenizer, load_tokenizer
+from zoo.models.paths import leaves_by_path
 from zoo.pretrained import (
     hf_bert,
+    hf_deit,
+    hf_dinov2,
+    hf_distilbert,
     hf_gpt2,
     hf_json,
     hf_llama,
+    hf_marian,
     hf_roberta,
     hf_t5,
     hf_vit,
@@ -43,6 +48,8 @@ from zoo.pretrained import (
     llama2c,
     native,
     npz_vit,
+    tf_bert,
+    tf_bundle,
     timm_vit,
 )
 from zoo.pretrained.files import INDEX, PICKLES, ArrayFile, open_arrays, read_json
@@ -55,14 +62,19 @@ from zoo.tasks.build import Params, abstract_params
 SETTINGS = (
     "num_heads", "num_kv_heads", "norm_epsilon", "gelu", "activation", "norm_from_zero",
     "embed_scale", "rope_base", "rope_scaling", "rope_original_length", "local_rope_base",
-    "window", "global_every", "position", "pool", "norm_after_pool", "cls_position",
+    "window", "global_every", "position", "pool", "norm_after_pool", "cls_position", "distilled",
     "norm", "norm_order", "gated", "attention_scale", "logits_scale", "tied", "post_norm",
+    "pooler_activation", "logits_bias", "start_token", "head_size",
 )  # fmt: skip
 # model_type of config.json -> the format.
 HUGGING_FACE: dict[str, Any] = {
     hf_bert.MODEL_TYPE: hf_bert,
+    hf_deit.MODEL_TYPE: hf_deit,
+    **dict.fromkeys(hf_dinov2.MODEL_TYPES, hf_dinov2),
+    hf_distilbert.MODEL_TYPE: hf_distilbert,
     hf_gpt2.MODEL_TYPE: hf_gpt2,
     **dict.fromkeys(hf_llama.JSONS, hf_llama),
+    hf_marian.MODEL_TYPE: hf_marian,
     hf_roberta.MODEL_TYPE: hf_roberta,
     hf_t5.MODEL_TYPE: hf_t5,
     hf_vit.MODEL_TYPE: hf_vit,
@@ -116,7 +128,7 @@ class Pretrained:
             raise UserError(f"{self.path} is one set of weights, there is nothing to average")
         if config is not None:
             check_settings(str(self.path), self.config.model, config.model)
-        like = by_path(abstract_params(config or self.config, mesh))
+        like = leaves_by_path(abstract_params(config or self.config, mesh))
         check_shapes(str(self.path), self.mapped.shapes, {p: x.shape for p, x in like.items()})
 
         def place(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -132,10 +144,10 @@ class Pretrained:
 def is_pretrained(path: Path) -> bool:
     """Whether weights of others are meant by a path, rather than a run."""
     if path.is_dir():
-        kinds = (".safetensors", INDEX, ".npz", *PICKLES)
+        kinds = (".safetensors", INDEX, ".npz", tf_bundle.INDEX, *PICKLES)
         own = (path / "checkpoints").is_dir() or any(path.glob("[0-9]*/meta"))
         return not own and any(one.name.endswith(kinds) for one in path.iterdir())
-    return path.is_file()
+    return path.is_file() or tf_bundle.find_index(path) is not None
 
 
 def open_pretrained(path: str | Path) -> Pretrained:
@@ -143,7 +155,8 @@ def open_pretrained(path: str | Path) -> Pretrained:
 
     Args:
       path: a directory as Hugging Face publishes them, as timm does or as `zoo convert` makes
-        one; or a file: safetensors, its index, `.npz`, llama2.c's `.bin`.
+        one; or a file: safetensors, its index, `.npz`, llama2.c's `.bin`, TensorFlow's `.index`
+        or what it and `.data-...` begin with.
 
     Raises:
       UserError: nothing is there that can be read, a setting that Zoo lacks, arrays that are too
@@ -184,13 +197,7 @@ def _check_size(path: Path, wanted: int, file: ArrayFile) -> None:
 def model_shapes(config: Config) -> dict[str, Shape]:
     """The shapes of a model's parameters, by path."""
     params = abstract_params(config, make_mesh(config.mesh, jax.devices()[:1]))
-    return {path: tuple(leaf.shape) for path, leaf in by_path(params).items()}
-
-
-def by_path(params: Params) -> dict[str, Any]:
-    """Nested parameters by their paths, such as `blocks/attn/q/kernel`."""
-    flat: Any = traverse_util.flatten_dict(params, sep="/")
-    return flat
+    return {path: tuple(leaf.shape) for path, leaf in leaves_by_path(params).items()}
 
 
 def check_settings(origin: str, theirs: Any, own: Any) -> None:
@@ -221,6 +228,8 @@ def _find(path: Path) -> Found:
     directory = path if path.is_dir() else path.parent
     if (binary := _binary(path)) is not None:
         return _llama2c(binary, directory)
+    if (index := tf_bundle.find_index(path)) is not None:
+        return _tensorflow(index, directory)
     file = open_arrays(path)
     settings = directory / "config.json"
     tree = read_json(settings) if settings.is_file() else {}
@@ -261,6 +270,18 @@ def _llama2c(path: Path, directory: Path) -> Found:
     return Found(file, model, llama2c.layout(model), spelled, data, tokenizer=tokenizer)
 
 
+def _tensorflow(index: Path, directory: Path) -> Found:
+    file = tf_bundle.Bundle(index)
+    settings = next((directory / n for n in tf_bert.CONFIGS if (directory / n).is_file()), None)
+    if settings is None:
+        raise UserError(f"{index} needs the bert_config.json that was published with it beside it")
+    model = tf_bert.read_config(read_json(settings), file.specs, settings)
+    classes = hf_json.names_or_numbers((), model.num_classes or 0)
+    spelled = {name: name for name in file.specs}
+    data, tokenizer = _text_data(model, directory, classes), _tokenizer(directory)
+    return Found(file, model, tf_bert.layout(model), spelled, data, classes, tokenizer)
+
+
 def _native(file: ArrayFile, directory: Path, tree: dict[str, Any]) -> Found:
     config = parse_config(tree, origin=str(directory / "config.json"))
     tokenizer = _tokenizer(directory / native.TOKENIZER)
@@ -278,6 +299,8 @@ def _hugging_face(format: Any, file: ArrayFile, directory: Path, tree: dict[str,
     model = format.read_config(tree, spelled, path)
     classes = hf_json.read(tree, hf_json.Model, path).classes
     if isinstance(model, ViTConfig):
+        if format is hf_dinov2:
+            model = hf_dinov2.resize(model, images.made_size(directory))
         data, kept = images.hugging_face(model, directory), classes if model.num_classes else ()
         return Found(file, model, format.layout(model), spelled, data, kept)
     data, tokenizer = _text_data(model, directory, classes), _tokenizer(directory)

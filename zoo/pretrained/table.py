@@ -72,12 +72,15 @@ class Layout(NamedTuple):
       rows: those whose parameters a model lacks do not count.
       tied: other names under which an array may be stored once more -> its name; checked.
       skipped: (pattern of names, why they are not needed); the pattern matches a whole name.
+      unread: (name, shape) of what their library wants to be there and Zoo has no use for; it is
+        written as zeros.
     """
 
     name: str
     rows: tuple[Row, ...]
     tied: dict[str, str]
     skipped: tuple[tuple[str, str], ...]
+    unread: tuple[tuple[str, Shape], ...] = ()
 
 
 def exported(way: Way, shape: Shape) -> Shape:

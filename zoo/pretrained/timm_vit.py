@@ -73,7 +73,12 @@ def read_config(tree: dict[str, Any], specs: Mapping[str, Spec], path: Path) -> 
         mlp_dim = shape["blocks.0.mlp.fc1.weight"][0]
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} is no ViT of timm's: {error} is missing or odd") from error
-    has_cls = "cls_token" in shape
+    gated = shape.get("blocks.0.mlp.fc2.weight", (0, mlp_dim))[1] != mlp_dim
+    if gated or "blocks.0.mlp.fc1_g.weight" in shape:
+        raise UserError(f"{path}: a gated MLP (SwiGLU) is not read here, as in {json.architecture}")
+    has_cls, distilled = "cls_token" in shape, "dist_token" in shape
+    if distilled and "reg_token" in shape:
+        raise UserError(f"{path}: registers beside a distillation token are not read here")
     registers = shape.get("reg_token", (1, 0, 0))[1]
     positions = shape.get("pos_embed", (1, 0, 0))[1]
     size = _image_size(json, args, positions, patch_size)
@@ -96,9 +101,10 @@ def read_config(tree: dict[str, Any], specs: Mapping[str, Spec], path: Path) -> 
         image_size=size[0] if size[0] == size[1] else size,
         channels=channels,
         position="learned" if positions else "none",
-        position_resize="bicubic",
+        position_resize="bicubic_antialias",
         pool=pool,
-        cls_position=not has_cls or positions == grid + 1,
+        cls_position=not has_cls or positions == grid + 1 + distilled,
+        distilled=distilled,
         num_registers=registers,
         norm_after_pool="fc_norm.weight" in shape,
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in shape else None,
@@ -112,6 +118,7 @@ def layout(cfg: ViTConfig) -> Layout:
     rows = (
         *patches("patch_embed", "patch_embed.proj", cfg.patch_size),
         Row(("cls",), "cls_token", BATCHED),
+        Row(("dist",), "dist_token", BATCHED),
         Row(("registers",), "reg_token", BATCHED),
         Row(("pos_embed",), "pos_embed", BATCHED),
         *norm("blocks/attn_norm", f"{_BLOCK}.norm1"),
@@ -133,6 +140,7 @@ def layout(cfg: ViTConfig) -> Layout:
         *linear("pool/mlp/up", "attn_pool.mlp.fc1"),
         *linear("pool/mlp/down", "attn_pool.mlp.fc2"),
         *linear("head", "head"),
+        *linear("dist_head", "head_dist"),
     )
     return Layout("timm's ViT", rows, {}, ())
 
@@ -155,9 +163,9 @@ def write_config(cfg: ViTConfig, classes: tuple[str, ...]) -> dict[str, Any]:
         "depth": cfg.depth,
         "num_heads": cfg.num_heads,
         "mlp_ratio": ratio,
-        "class_token": cfg.pool == "cls",
-        "global_pool": {"cls": "token", "gap": "avg", "map": "map"}[cfg.pool],
-        "no_embed_class": not cfg.cls_position or cfg.pool != "cls",
+        "class_token": cfg.has_cls,
+        "global_pool": {"cls": "token", "gap": "avg"}.get(cfg.pool, cfg.pool),
+        "no_embed_class": not cfg.cls_position or not cfg.has_cls,
         "reg_tokens": cfg.num_registers,
         "fc_norm": cfg.norm_after_pool,
         "qk_norm": cfg.qk_norm,
@@ -169,7 +177,8 @@ def write_config(cfg: ViTConfig, classes: tuple[str, ...]) -> dict[str, Any]:
     if cfg.pool == "map":
         args["pool_include_prefix"] = False
     json = Json(
-        architecture="vit_base_patch16_224",  # whose sizes the arguments replace
+        # Whose sizes the arguments replace.
+        architecture="deit_base_distilled_patch16_224" if cfg.distilled else "vit_base_patch16_224",
         num_classes=cfg.num_classes,
         num_features=cfg.width,
         global_pool=args["global_pool"],

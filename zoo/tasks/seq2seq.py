@@ -56,7 +56,7 @@ class Seq2Seq:
     def _losses(self, model, batch: Batch, keys: Key[Array, " B"] | None = None) -> TokenLosses:
         hidden = model.hidden(
             batch["source"],
-            shift_right(batch["target"], batch["target_segment"]),
+            shift_right(batch["target"], batch["target_segment"], start_token(model.cfg)),
             source_segment=batch["source_segment"],
             target_segment=batch["target_segment"],
             source_position=batch.get("source_position"),  # a row with one text has none
@@ -73,12 +73,15 @@ class Seq2Seq:
         )
 
 
-# What a decoder reads before a target's first token: T5's padding, whatever the tokenizer's is.
-START = 0
+def start_token(cfg: TransformerConfig) -> int:
+    """What a decoder reads before a target's first token; T5's padding, where nothing is said."""
+    return 0 if cfg.start_token is None else cfg.start_token
 
 
-def shift_right(target: Int[Array, "B T"], segment: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """What the decoder reads: START, then each target but the last, in every document of a row."""
+def shift_right(
+    target: Int[Array, "B T"], segment: Int[Array, "B T"], start: int = 0
+) -> Int[Array, "B T"]:
+    """What the decoder reads: `start`, then each target but the last, in each document of a row."""
     previous = jnp.pad(target[:, :-1], ((0, 0), (1, 0)))
     before = jnp.pad(segment[:, :-1], ((0, 0), (1, 0)))
-    return jnp.where(segment == before, previous, START)
+    return jnp.where(segment == before, previous, start)

@@ -39,8 +39,9 @@ from optax.contrib import MuonDimensionNumbers, muon
 from zoo.config import UserError
 from zoo.config.load import nearest
 from zoo.config.schema import OptimizerConfig
+from zoo.models.paths import leaves_by_path, map_by_path
 from zoo.training.bert_adam import scale_by_bert_adam
-from zoo.training.paths import leaves_by_path, map_by_path, matching_paths, resolve_rules
+from zoo.training.paths import matching_paths, resolve_rules
 
 STACK = "blocks"
 EMBEDDINGS = (

@@ -15,6 +15,7 @@ from zoo.config import UserError, parse_config
 from zoo.config.schema import Config
 from zoo.config.vit import ViTConfig
 from zoo.data.text.tokenizers import Tokenizer
+from zoo.models.paths import leaves_by_path, map_by_path
 from zoo.models.vit import resize_positions
 from zoo.pretrained.opening import Pretrained, check_settings, is_pretrained, open_pretrained
 from zoo.tasks.build import Params, abstract_params
@@ -26,11 +27,10 @@ from zoo.training.checkpoint import (
     flatten,
     unflatten,
 )
-from zoo.training.paths import leaves_by_path, map_by_path
 from zoo.training.workdir import stored_tokenizer
 
 # Paths of what stands on top of a model and is of one task.
-HEADS = ("head/", "pooler/", "masked_lm/", "next_sentence/")
+HEADS = ("head/", "dist_head/", "pooler/", "masked_lm/", "next_sentence/")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ def test_a_frame_has_one_text_or_two():
     assert two["segment"].tolist() == [1] * 8 + [0]
 
 
+def test_robertas_frame_parts_two_texts_by_two():
+    frame = make_frame(Trios("", bos=Trios.cls), 9, "masked_lm")
+    assert (frame.room(1), frame.room(2), frame.second(2)) == (7, 5, 5)
+    one, two = frame(ints(50, 51)), frame(ints(50, 51), ints(60, 61, 62))
+    assert one["tokens"].tolist() == [2, 50, 51, 3, 0, 0, 0, 0, 0]
+    assert two["tokens"].tolist() == [2, 50, 51, 3, 3, 60, 61, 62, 3]
+    assert two["segment"].tolist() == [1] * 9
+
+
 def test_a_tokenizer_without_its_tokens_is_named():
     with pytest.raises(UserError, match=r"'masked_lm' needs \[CLS\] and \[PAD\]"):
         make_frame(Trios("", cls=None, pad=None), 8, "masked_lm")

@@ -31,16 +31,24 @@ def lay_out(texts: list[Tokens], length: int, *, pad: int) -> Laid:
 
 
 class Frame(NamedTuple):
-    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], in a row of `length` tokens."""
+    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], in a row of `length` tokens.
+
+    `parting` is the number of [SEP] between two texts: RoBERTa's is 2.
+    """
 
     length: int
     cls: int
     sep: int
     pad: int
+    parting: int = 1
 
     def room(self, texts: int) -> int:
         """Tokens that one text or two may have together."""
-        return self.length - 1 - texts
+        return self.length - 1 - (1 if texts == 1 else 1 + self.parting)
+
+    def second(self, first: int) -> int:
+        """Where a second text begins, after a first one of so many tokens."""
+        return 1 + first + self.parting
 
     def __call__(self, first: Tokens, second: Tokens | None = None) -> Row:
         """`tokens`, `type` (0 up to the first [SEP], then 1) and `segment` (1; 0 is padding)."""
@@ -49,7 +57,9 @@ class Frame(NamedTuple):
         end = len(first) + 2
         tokens[0], tokens[1 : end - 1], tokens[end - 1] = self.cls, first, self.sep
         if second is not None:
-            start, end = end, end + len(second) + 1
+            start = self.second(len(first))
+            tokens[end:start] = self.sep
+            end = start + len(second) + 1
             tokens[start : end - 1], tokens[end - 1] = second, self.sep
             kind[start:end] = 1
         segment[:end] = 1
@@ -57,12 +67,13 @@ class Frame(NamedTuple):
 
 
 def make_frame(vocabulary: Vocabulary, length: int, kind: str) -> Frame:
-    """The frame of a kind of data.
+    """The frame of a kind of data; RoBERTa's where [CLS] is the token that any text begins with.
 
     Raises:
       UserError: the tokenizer has no [CLS], [SEP] or [PAD].
     """
-    return Frame(length, *require(vocabulary, kind, "cls", "sep", "pad"))
+    cls, sep, pad = require(vocabulary, kind, "cls", "sep", "pad")
+    return Frame(length, cls, sep, pad, parting=2 if cls == vocabulary.bos else 1)
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

@@ -1,26 +1,29 @@
 """Which files make a tokenizer, and of what sort they are."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from zoo.config import UserError
-from zoo.data.text import llama2c
+from zoo.data.text import llama2c, marian
 from zoo.data.text.pieces import HfPieces, Pieces, SentencePieces, byte_level, wordpiece
 
 SETTINGS_FILE = "zoo_tokenizer.json"
 ROLES_FILE = "tokenizer_config.json"  # says which tokens are special for what
 LAYOUTS = (
     "a directory that `zoo data tokenizer` made, tokenizer.json, vocab.txt (WordPiece), vocab.bpe "
-    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), *.model (SentencePiece), or "
-    "llama2.c's tokenizer.bin"
+    "or merges.txt beside encoder.json or vocab.json (byte-level BPE), *.model (SentencePiece), "
+    "MarianMT's source.spm, target.spm and vocab.json, or llama2.c's tokenizer.bin"
 )
 # BPE's merges by the vocabularies that lie beside them.
 _VOCABULARIES = ("encoder.json", "vocab.json")
 _MERGES = ("vocab.bpe", "merges.txt")
 _LLAMA2C = "tokenizer.bin"
+MARIAN_TARGETS = "marian targets"  # the same files, cutting the language translated into
+_CAPITAL = re.compile(r"[A-Z]")
 
 
 class Files(NamedTuple):
@@ -53,6 +56,8 @@ def find_files(path: Path) -> Files:
         return _of_file(path)
     if (path / SETTINGS_FILE).is_file():
         return _of_settings(path)
+    if (path / marian.SOURCE).is_file():  # a tokenizer.json there would know one language of two
+        return _marian(path)
     names = ("tokenizer.json", *_MERGES, "vocab.txt", _LLAMA2C)
     found = [path / name for name in names if (path / name).is_file()]
     found += sorted(path.glob("*.model"))
@@ -90,6 +95,8 @@ def _of_settings(path: Path) -> Files:
 
 
 def _of_file(path: Path) -> Files:
+    if path.suffix == ".spm" or (path.parent / marian.SOURCE).is_file():
+        return _marian(path.parent)
     if path.suffix == ".model":
         return Files("sentencepiece", (path,))
     if path.name in _VOCABULARIES + _MERGES:
@@ -109,10 +116,26 @@ def _of_file(path: Path) -> Files:
     raise UserError(f"{path} is no tokenizer: give {LAYOUTS}")
 
 
+def _marian(directory: Path) -> Files:
+    paths = tuple(directory / n for n in (marian.VOCABULARY, marian.SOURCE, marian.TARGET))
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise UserError(f"{missing} is not there: MarianMT's tokenizer is all three of its files")
+    beside = directory / ROLES_FILE
+    if not beside.is_file():
+        return Files("marian", paths)
+    if _read_object(beside).get("separate_vocabs"):
+        raise UserError(f"{beside}: two vocabularies (separate_vocabs) are not read here, only one")
+    return Files("marian", (*paths, beside))
+
+
 def _is_uncased(vocabulary: Path) -> bool:
-    """What Hugging Face's settings beside a `vocab.txt` say; else it is."""
+    """What Hugging Face's settings beside a `vocab.txt` say; else, whether it has no capital."""
     beside = vocabulary.with_name(ROLES_FILE)
-    return bool(_read_object(beside).get("do_lower_case", True)) if beside.is_file() else True
+    if beside.is_file():
+        return bool(_read_object(beside).get("do_lower_case", True))
+    text = vocabulary.read_text("utf-8", "replace")
+    return not any(_CAPITAL.search(piece) for piece in text.splitlines() if piece[:1] != "[")
 
 
 def read_roles(files: Files) -> dict[str, str | None]:
@@ -145,6 +168,10 @@ def _open(files: Files) -> Pieces:
     path = files.paths[0]
     if files.kind == "sentencepiece":
         return SentencePieces(path.read_bytes(), files.sentinels)
+    if files.kind in ("marian", MARIAN_TARGETS):
+        return marian.MarianPieces(
+            marian.read_parts(files.paths), targets=files.kind == MARIAN_TARGETS
+        )
     library: Any
     if files.kind == "wordpiece":
         tokens = path.read_text("utf-8").splitlines()

@@ -20,7 +20,8 @@ def open_pair_rows(data: PairData, split: str, *, train: bool) -> "PairRows":
       UserError: as `open_tokens`; a tokenizer without EOS; no pair that fits.
     """
     tokenizer = load_tokenizer(data.tokenizer)
-    source, target = (open_tokens(data, split, name, tokenizer) for name in ("source", "target"))
+    source = open_tokens(data, split, "source", tokenizer)
+    target = open_tokens(data, split, "target", tokenizer.for_targets())
     return PairRows(source, target, tokenizer, data, name=split, train=train)
 
 

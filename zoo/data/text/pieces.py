@@ -83,7 +83,7 @@ class HfPieces:
             return bytes(_BYTE_OF.get(char, 0) for char in token)
         if self.model == "WordPiece":
             return token.removeprefix("##").encode()
-        return _piece_text(token)
+        return piece_text(token)
 
     def cut(self, text: str) -> Cut:
         found = self._library.encode(text, add_special_tokens=False)
@@ -118,7 +118,7 @@ class SentencePieces:
         specials |= {i for i in range(count) if self._library.is_unknown(i)}
         self.specials = frozenset(specials | set(range(count, len(self.tokens))))
         self.texts = [
-            b"" if i in self.specials else _piece_text(token) for i, token in enumerate(self.tokens)
+            b"" if i in self.specials else piece_text(token) for i, token in enumerate(self.tokens)
         ]
 
     def cut(self, text: str) -> Cut:
@@ -174,7 +174,7 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTE_OF = _byte_alphabet()
 
 
-def _piece_text(token: str) -> bytes:
+def piece_text(token: str) -> bytes:
     """SentencePiece's: `▁` is a space, `<0xE4>` a byte."""
     if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
         return bytes([int(token[3:5], 16)])

@@ -101,7 +101,7 @@ class QuestionRows:
         low, high = int(self._start[index]), int(self._stop[index])
         question = self._question[example][: self._data.max_question]
         row = self._frame(question, self._context[example][low:high])
-        begin = len(question) + 2
+        begin = self._frame.second(len(question))
         mask = np.zeros(self._frame.length, bool)
         mask[begin : begin + high - low] = True
         span = self._span(example)
@@ -138,7 +138,8 @@ class QuestionRows:
         example = int(self._example[index])
         low, high = int(self._start[index]), int(self._stop[index])
         asked = min(int(self._question.lengths[example]), self._data.max_question)
-        first, last = start - asked - 2 + low, end - asked - 2 + low
+        begin = self._frame.second(asked)
+        first, last = start - begin + low, end - begin + low
         if not low <= first <= last < high:
             return ""
         context = self._records[example]["context"]

@@ -16,6 +16,7 @@ from zoo.config import UserError
 from zoo.data.text import llama2c
 from zoo.data.text.learn import learn
 from zoo.data.text.opening import (
+    MARIAN_TARGETS,
     ROLES_FILE,
     SETTINGS_FILE,
     Files,
@@ -77,7 +78,14 @@ class Tokenizer:
         self.fingerprint = _fingerprint(files)
 
     def __reduce__(self):
-        return load_tokenizer, (str(self.path),)
+        return _reload, (str(self.path), self._files.kind == MARIAN_TARGETS)
+
+    def for_targets(self) -> "Tokenizer":
+        """The tokenizer of what is translated into: MarianMT cuts it otherwise, the rest alike."""
+        if self._files.kind != "marian":
+            return self
+        files = self._files._replace(kind=MARIAN_TARGETS)
+        return Tokenizer(self.path, files, open_library(files))
 
     def encode(self, text: str) -> Ids:
         """The numbers of a text's pieces, without special tokens."""
@@ -191,9 +199,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Args:
       path: a directory that `zoo data tokenizer` made, `tokenizer.json`, `vocab.txt` (WordPiece,
-        uncased unless a tokenizer_config.json beside it says otherwise), `vocab.bpe` or
-        `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a `*.model`
-        (SentencePiece), llama2.c's `tokenizer.bin`, or a directory with one of these.
+        uncased where a tokenizer_config.json beside it says so, else where it has no capitals),
+        `vocab.bpe` or `merges.txt` beside its `encoder.json` or `vocab.json` (byte-level BPE), a
+        `*.model` (SentencePiece), MarianMT's `source.spm` beside `target.spm` and `vocab.json`,
+        llama2.c's `tokenizer.bin`, or a directory with one of these.
 
     Raises:
       UserError: nothing is there, or something else.
@@ -243,6 +252,11 @@ def train_tokenizer(
             out.rmdir()
         work.rename(out)
     return load_tokenizer(out)
+
+
+def _reload(path: str, targets: bool) -> Tokenizer:
+    found = load_tokenizer(path)
+    return found.for_targets() if targets else found
 
 
 def _write_settings(directory: Path, files: Files) -> None:
