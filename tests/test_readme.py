@@ -4,7 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
-from zoo.cli import make_parser, split_overrides
+from zoo.cli import split_overrides
+from zoo.commands.parser import make_parser
 from zoo.config import load_config
 
 ROOT = Path(__file__).parents[1]

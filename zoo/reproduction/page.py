@@ -158,9 +158,10 @@ INTRODUCTION = "\n".join(
         "`zoo reproduce --scale small` runs all, "
         "cut to about a minute of one core each.",
         "",
-        "*Published* is what the source reports; of what is made for this project, what a baseline of "
-        "another library reaches on the same split. *Ours* is of the last step, never the best one; where several seeds ran, their "
-        "mean and each of them. *Cut small* says that the recipe ran here from end to end on real "
+        "*Published* is what the source reports; of what is made for this project, what a baseline "
+        "of another library reaches on the same split. *Ours* is of the last step, never the best "
+        "one; where several seeds ran, their mean and each of them. *Cut small* says that the "
+        "recipe ran here from end to end on real "
         "data, with a small model, and was better than guessing: it says nothing of the published "
         "number. Recipes are pinned to their sources, value by value, in "
         "`tests/configs/test_fidelity.py`. *Planned chip-hours* are the least, by "
