@@ -21,18 +21,27 @@ import os
 from ml_collections import ConfigDict
 from tests.tiny import DATA, MODEL
 
+MESHES = {
+    "rows": {"data": 2, "fsdp": 2},
+    "tensor": {"data": 1, "tensor": 4},
+    "sequence": {"data": 1, "sequence": 4},
+    "both": {"data": 1, "sequence": 2, "tensor": 2},
+}
+
 def get_config(arg=None):
     config = ConfigDict({"model": MODEL, "data": DATA})
     config.optimizer = ConfigDict({"name": "sgd", "lr": 0.1, "schedule": "constant"})
     config.log_every, config.save_every, config.total = "1 steps", "10 steps", "80 steps"
     config.eval_every = "1000 steps"
-    if arg != "evaluated":
+    if arg not in MESHES:
         config.data = ConfigDict({**DATA, "eval_splits": {}})
     if arg == "lacking" and os.environ["ZOO_HOST"] == "1":
         config.data.name, config.data.dir = "mnist", "/none"
-    if arg == "evaluated":
+    if arg in MESHES:
+        config.model.pool = "gap"  # four tokens, which an axis may split
+        config.model.dropout = 0.1  # drawn by a row's place in the batch
         config.total, config.save_every, config.eval_every = "4 steps", "2 steps", "2 steps"
-        config.ema_decay, config.mesh = 0.9, {"data": 2, "fsdp": 2}
+        config.ema_decay, config.mesh = 0.9, MESHES[arg]
     return config
 """
 CHECKPOINT_EVERY = 10
@@ -213,12 +222,13 @@ def test_a_mistake_on_one_host_ends_all_and_is_what_counts(tmp_path):
         assert "starting again" not in two.said()
 
 
-def test_two_hosts_with_two_devices_each_train_and_evaluate_as_one_does(tmp_path):
+@pytest.mark.parametrize("mesh", ["rows", "tensor", "sequence", "both"])
+def test_two_hosts_with_two_devices_each_train_and_evaluate_as_one_does(tmp_path, mesh):
     logged = []
     for hosts in (2, 1):
         folder = tmp_path / str(hosts)
         folder.mkdir()
-        with Hosts(folder, hosts, arg=":evaluated", devices=4 // hosts) as run:
+        with Hosts(folder, hosts, arg=f":{mesh}", devices=4 // hosts) as run:
             run.ends_with(0, 480)
         assert (run.workdir / "report.html").is_file()
         assert sum(line.endswith("report.html") for line in run.said().splitlines()) == 1

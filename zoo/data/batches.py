@@ -8,7 +8,7 @@ may change between two runs.
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -63,24 +63,6 @@ class ExampleRng:
         return self._generator
 
 
-def host_rows(batch_size: int, key: str, host: int, num_hosts: int) -> range:
-    """The rows of the global batch that one host makes.
-
-    Raises:
-      UserError: the hosts cannot share the batch evenly.
-    """
-    if not 0 <= host < num_hosts:
-        raise ValueError(f"host {host} of {num_hosts}")
-    if batch_size < 1 or batch_size % num_hosts:
-        lower = batch_size - batch_size % num_hosts
-        near = f"{lower} or {lower + num_hosts}" if lower > 0 else str(num_hosts)
-        raise UserError(
-            f"{key} is {batch_size}, which {num_hosts} hosts cannot share evenly: set it to {near}"
-        )
-    share = batch_size // num_hosts
-    return range(host * share, (host + 1) * share)
-
-
 class BatchMaker:
     """Makes batches; it pickles, so that worker processes make them."""
 
@@ -90,7 +72,7 @@ class BatchMaker:
         shapes: Shapes,
         *,
         seed: int | None,
-        own: range,
+        own: Sequence[int],
         batch_size: int,
         threads: int = 1,
     ):
@@ -100,7 +82,7 @@ class BatchMaker:
           rows: of the opened split.
           shapes: of a row's arrays.
           seed: of the order and of what is drawn; None: evaluation, in order, each row once.
-          own: of the global batch's rows, those to make.
+          own: of the global batch's rows, those to make, in order.
           batch_size: rows of the global batch.
           threads: that make them.
         """
@@ -141,7 +123,7 @@ class BatchMaker:
         unreadable = []
         rng = ExampleRng(self._seed)
         for row in chunk:
-            position = step * self._batch_size + self._own[row]
+            position = step * self._batch_size + int(self._own[row])
             for index in self._candidates(position):
                 batch["index"][row] = index
                 try:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -22,7 +22,7 @@ from absl import flags
 from zoo.config import UserError
 from zoo.config.data import DataConfig
 from zoo.data.base import Rows
-from zoo.data.batches import Batch, BatchMaker, Made, host_rows
+from zoo.data.batches import Batch, BatchMaker, Made
 from zoo.data.rows import open_rows
 from zoo.data.shapes import row_shapes
 
@@ -35,8 +35,7 @@ def train_batches(
     seed: int,
     start: int,
     stop: int | None = None,
-    host: int = 0,
-    num_hosts: int = 1,
+    own: Sequence[int] | None = None,
 ) -> "Stream":
     """Batches number `start`, `start + 1`, ... of `data.train_split`, without an end by default.
 
@@ -45,26 +44,25 @@ def train_batches(
       seed: of the order and the augmentation.
       start: number of the first batch.
       stop: number of the batch to end before.
-      host: which rows of each global batch to yield: those of this host.
-      num_hosts: hosts that share the global batch.
+      own: the rows of each global batch to yield, in order: those that this host's devices hold
+        (`zoo.sharding.batches.own_rows`); default all.
 
     Returns:
-      An iterator of dicts of arrays, B being this host's share of the batch: what `open_rows`
+      An iterator of dicts of arrays, B being the number of own rows: what `open_rows`
       makes of an example, with B in front, "weight" float32 [B], and "index" int32 [B] (the
       example's place in its split).
 
     Raises:
-      UserError: as `open_rows`; the hosts cannot share the batch. While iterating: what a row
-        raises, such as an image that cannot be read.
+      UserError: as `open_rows`. While iterating: what a row raises, such as an image that cannot be
+        read.
     """
-    own = host_rows(data.batch_size, "data.batch_size", host, num_hosts)
     check_counts(data)
     rows = open_rows(data, data.train_split, train=True)
     make = _batch_maker(rows, data, own, data.batch_size, seed=seed)
     return Stream(make, data, start, stop)
 
 
-def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int = 1) -> "Stream":
+def eval_batches(data: DataConfig, split: str, *, own: Sequence[int] | None = None) -> "Stream":
     """Every example of a split once, in order; all hosts yield equally many batches.
 
     Rows that pad the last batch have weight 0 and index -1; with `on_bad_image="skip"`, images that
@@ -73,8 +71,7 @@ def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int 
     Args:
       data: the config's section; `eval_batch_size` counts all hosts.
       split: such as "test" or "train[-10%:]".
-      host: as in `train_batches`.
-      num_hosts: as in `train_batches`.
+      own: as in `train_batches`.
 
     Returns:
       As `train_batches`.
@@ -83,8 +80,6 @@ def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int 
       UserError: as `train_batches`.
     """
     batch_size = data.eval_batch_size or data.batch_size
-    key = "data.eval_batch_size" if data.eval_batch_size else "data.batch_size"
-    own = host_rows(batch_size, key, host, num_hosts)
     check_counts(data)
     rows = open_rows(data, split, train=False)
     make = _batch_maker(rows, data, own, batch_size, seed=None)
@@ -92,8 +87,9 @@ def eval_batches(data: DataConfig, split: str, *, host: int = 0, num_hosts: int 
 
 
 def _batch_maker(
-    rows: Rows, data: DataConfig, own: range, batch_size: int, *, seed: int | None
+    rows: Rows, data: DataConfig, own: Sequence[int] | None, batch_size: int, *, seed: int | None
 ) -> BatchMaker:
+    own = range(batch_size) if own is None else own
     shapes, threads = row_shapes(data), data.threads
     return BatchMaker(rows, shapes, seed=seed, own=own, batch_size=batch_size, threads=threads)
 

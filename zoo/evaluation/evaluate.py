@@ -18,7 +18,7 @@ from zoo.config.sizes import model_tokens
 from zoo.data.rows import open_rows
 from zoo.data.shapes import batch_shapes
 from zoo.data.stream import eval_batches
-from zoo.sharding.batches import check_divides, check_tokens, put_batch
+from zoo.sharding.batches import check_divides, check_tokens, own_rows, put_batch
 from zoo.sharding.mesh import make_mesh
 from zoo.sharding.rules import batch_spec
 from zoo.tasks.base import Batch, Task
@@ -112,7 +112,8 @@ def evaluate(evaluator: Evaluator, params: Params, data: DataConfig, split: str)
     Raises:
       UserError: as `open_rows`; no image of the split can be read.
     """
-    batches = eval_batches(data, split, host=jax.process_index(), num_hosts=jax.process_count())
+    own = own_rows(evaluator.mesh, data.eval_batch_size or data.batch_size)
+    batches = eval_batches(data, split, own=own)
     parts = [jax.device_get(evaluator.predict(params, evaluator.put(b))) for b in batches]
     results = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     real = results.pop("weight") > 0

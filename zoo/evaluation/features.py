@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from zoo.config.schema import Config
 from zoo.data.stream import eval_batches
 from zoo.evaluation.evaluate import eval_batch_size
-from zoo.sharding.batches import put_batch
+from zoo.sharding.batches import own_rows, put_batch
 from zoo.tasks.build import Params, abstract_model
 from zoo.tasks.classify import Classify
 
@@ -39,10 +39,10 @@ def extract_features(config: Config, mesh: Mesh, params: Params, split: str) -> 
 
     jit_represent = jax.jit(represent, out_shardings=NamedSharding(mesh, P()))
     parts = []
-    hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
-    for batch in eval_batches(config.data, split, **hosts):
+    size = eval_batch_size(config)
+    for batch in eval_batches(config.data, split, own=own_rows(mesh, size)):
         with jax.set_mesh(mesh):
-            placed = put_batch(batch, mesh, eval_batch_size(config))
+            placed = put_batch(batch, mesh, size)
             x, label, weight = jax.device_get(jit_represent(params, placed))
         parts.append((x[weight > 0].astype(np.float32), label[weight > 0]))
     x, label = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.config.schema import Config
 from zoo.config.sizes import row_macs
 from zoo.data.stream import Stream, train_batches
+from zoo.sharding.batches import own_rows
 from zoo.sharding.devices import peak_flops
 from zoo.sharding.mesh import make_mesh
 from zoo.training.loop import make_run_optimizer
@@ -30,8 +31,8 @@ def bench(config: Config, *, steps: int = 20) -> dict[str, float | int]:
     runner = make_runner(config, tx, mesh)
 
     def batches() -> Stream:
-        hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
-        return train_batches(config.data, seed=config.seed, start=0, **hosts)
+        own = own_rows(mesh, config.data.batch_size)
+        return train_batches(config.data, seed=config.seed, start=0, own=own)
 
     began = time.perf_counter()
     state = runner.enter(runner.init(jax.random.key(config.seed)))

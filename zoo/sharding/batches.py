@@ -1,6 +1,7 @@
 """A batch on a mesh: each host brings its rows, each device gets its own."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,13 +12,37 @@ from zoo.config import UserError
 from zoo.sharding.rules import RULES, batch_spec
 
 
+def own_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> list[int]:
+    """The rows of a batch that a host's devices hold, in order.
+
+    Where `sequence` or `tensor` go across hosts, several hosts hold the same rows; and where the
+    mesh follows the machine's links, a host's rows need not be neighbours.
+
+    Args:
+      batch_size: global; it divides over the devices.
+      process: of the host; default this one.
+    """
+    process = jax.process_index() if process is None else process
+    shards = NamedSharding(mesh, batch_spec(mesh)).devices_indices_map((batch_size,))
+    held = np.zeros(batch_size, bool)
+    for device, index in shards.items():
+        held[index] |= device.process_index == process
+    return np.flatnonzero(held).tolist()
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Array]:
-    """This host's rows of a batch, as part of the global arrays on a mesh."""
-    rows = NamedSharding(mesh, batch_spec(mesh))
-    return {
-        name: jax.make_array_from_process_local_data(rows, value, (batch_size, *value.shape[1:]))
-        for name, value in batch.items()
-    }
+    """This host's `own_rows` of a batch, as part of the global arrays on a mesh."""
+    spec, own = NamedSharding(mesh, batch_spec(mesh)), own_rows(mesh, batch_size)
+
+    def place(value: np.ndarray) -> Array:
+        def part(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(batch_size)
+            first = np.searchsorted(own, start)
+            return value[first : first + stop - start]
+
+        return jax.make_array_from_callback((batch_size, *value.shape[1:]), spec, part)
+
+    return {name: place(value) for name, value in batch.items()}
 
 
 def check_divides(name: str, size: int, mesh: Mesh, microbatches: int = 1) -> None:

@@ -19,6 +19,7 @@ from zoo.config.load import to_dict
 from zoo.config.schema import Config
 from zoo.data.stream import train_batches
 from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
+from zoo.sharding.batches import own_rows
 from zoo.sharding.hosts import meet
 from zoo.sharding.mesh import make_mesh
 from zoo.tasks.build import Params, abstract_params
@@ -116,8 +117,7 @@ def train(
         seed=config.seed,
         start=start,
         stop=total,
-        host=jax.process_index(),
-        num_hosts=jax.process_count(),
+        own=own_rows(mesh, config.data.batch_size),
     )
 
     # 5. Step, log, evaluate, save.
