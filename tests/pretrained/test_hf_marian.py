@@ -131,7 +131,8 @@ def test_each_language_is_cut_by_its_own_model(tmp_path):
     for tokenizer, text in ((source, ENGLISH[0]), (target, GERMAN[0])):
         ids = tokenizer.encode(text)
         assert vocabulary["<unk>"] not in ids
-        assert tokenizer.decode([*ids, source.eos, source.pad]) == text
+        beyond = len(vocabulary) + 5  # a model may have more rows than tokens
+        assert tokenizer.decode([*ids, beyond, source.eos, source.pad]) == text
         again = pickle.loads(pickle.dumps(tokenizer))
         np.testing.assert_array_equal(again.encode(text), ids)
         np.testing.assert_array_equal(tokenizer.encode_offsets(text)[0], ids)

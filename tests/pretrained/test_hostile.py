@@ -15,6 +15,7 @@ from tests.pretrained import (
     test_hf_marian,
     test_hf_roberta,
     test_hf_t5,
+    test_tf_bert,
     test_vits,
 )
 from zoo.config import UserError
@@ -52,6 +53,7 @@ PUBLISHED = {
     "dinov2": lambda path: test_hf_dinov2.publish(path, "dinov2_with_registers"),
     "deit": lambda path: test_hf_dinov2.publish_deit(path),
     "vit": lambda path: test_vits.publish(path, "hf"),
+    "tensorflow": lambda path: test_tf_bert.publish(path, "pretraining"),
     "timm": lambda path: test_vits.publish(path, "timm"),
 }
 SAMPLES = 25  # of some four hundred
@@ -61,7 +63,8 @@ MORE = ("num_labels", "id2label", "rope_parameters", "rope_scaling", "layer_type
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_odd_values_of_any_key_are_refused_or_do_not_matter(kind, tmp_path):
     path = PUBLISHED[kind](tmp_path)
-    good = json.loads((path / "config.json").read_text())
+    settings = path / ("bert_config.json" if kind == "tensorflow" else "config.json")
+    good = json.loads(settings.read_text())
     rng = random.Random(0)
     places = [(key,) for key in (*good, *MORE) if key not in ("model_type", "architecture")]
     places += [(key, k) for key in good if isinstance(good[key], dict) for k in good[key]]
@@ -70,7 +73,7 @@ def test_odd_values_of_any_key_are_refused_or_do_not_matter(kind, tmp_path):
         tree = copy.deepcopy(good)
         inner = tree[place[0]] if len(place) == 2 else tree
         inner[place[-1]] = value
-        (path / "config.json").write_text(json.dumps(tree))
+        settings.write_text(json.dumps(tree))
         with contextlib.suppress(UserError):
             found = open_pretrained(path)
             [found.mapped.read(name) for name in found.mapped.shapes]

@@ -190,3 +190,15 @@ def test_a_distilled_model_of_timms_comes_out_as_it_came_in(tmp_path):
 def test_what_timms_others_have_is_named(extra, complaint, tmp_path):
     with pytest.raises(UserError, match=complaint):
         open_pretrained(write_published(tmp_path, TIMM_CONFIG, random_arrays(TIMM | extra)))
+
+
+def test_a_crop_that_keeps_the_aspect_goes_out_as_one(tmp_path):
+    out = tmp_path / "out"
+    source = publish(tmp_path / "source", "timm")
+    assert main(["convert", "--from", str(source), "--to", str(out), "--format", "hf"]) == 0
+    written = json.loads((out / "preprocessor_config.json").read_text())
+    assert written["image_processor_type"] == "BitImageProcessor"
+    assert written["size"] == {"shortest_edge": 10}  # 8 / 0.8
+    assert written["crop_size"] == {"height": 8, "width": 8}
+    ops = [open_pretrained(path).config.data.eval_ops for path in (source, out)]
+    assert ops[0] == ops[1]

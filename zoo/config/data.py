@@ -79,7 +79,7 @@ class TextData(DataConfig, frozen=True, kw_only=True):
 
     # A directory that `zoo data tokenizer` made, or a published file: tokenizer.json, vocab.txt
     # (WordPiece), vocab.bpe or merges.txt beside its vocabulary (byte-level BPE), *.model
-    # (SentencePiece).
+    # (SentencePiece), source.spm beside target.spm and vocab.json (MarianMT).
     tokenizer: str
     # Which column, key or feature of the source each field of an example is, where its name is
     # another: {"text": "sentence"}.

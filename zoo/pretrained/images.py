@@ -124,8 +124,9 @@ def write_processor(data: ImageData, model: ViTConfig) -> dict[str, Any]:
     )
     if "central_crop" in ops and crop.get("crop_fraction", 1.0) < 1:
         whole = [round(side / crop["crop_fraction"]) for side in (rows, cols)]
-        found.image_processor_type = "DeiTImageProcessor"
-        found.size, found.do_center_crop = {"height": whole[0], "width": whole[1]}, True
+        # Its shorter side is resized, as ours is: DeiT's makes a square of any image.
+        found.image_processor_type = "BitImageProcessor"
+        found.size, found.do_center_crop = {"shortest_edge": min(whole)}, True
         found.crop_size = {"height": rows, "width": cols}
     return hf_json.write(found)
 

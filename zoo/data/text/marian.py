@@ -82,7 +82,8 @@ class MarianPieces:
         return [np.array(one, np.int32) for one in numbers]
 
     def join(self, ids: list[int]) -> str:
-        pieces = [token for number in ids if (token := self.tokens[number]) is not None]
+        known = (self.tokens[number] for number in ids if number < len(self.tokens))
+        pieces = [token for token in known if token is not None]
         # A piece that the model does not know, of the other language, is left as it is written.
         return self._joiner.decode(pieces).replace("▁", " ").strip()
 
