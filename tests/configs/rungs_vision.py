@@ -252,6 +252,20 @@ RUNGS = {
         params=22_059_496,
         gmac=4.6,
     ),
+    "deit3_in1k:S,800": Rung(
+        **DEIT3
+        | {
+            "steps": 500_456,
+            "seen": 800 * IN1K,
+            "rate": timm_cosine(4e-3, 5 * IN1K / 2048, 800 * IN1K / 2048),
+            "rate_error": 0.006,
+            "peak": 4e-3,
+            "decay": 0.05,
+            "regularisers": {"drop_path": 0.05, "drop_path_growth": "uniform"},
+        },
+        params=22_059_496,
+        gmac=4.6,
+    ),
     "deit3_in1k:B,800": Rung(
         **DEIT3
         | {

@@ -19,9 +19,9 @@ from zoo.config.data import ImageData
 from zoo.config.load import parse_config, to_dict
 from zoo.config.schema import OptimizerConfig
 from zoo.config.sizes import row_tokens
+from zoo.models.paths import leaves_by_path
 from zoo.tasks.build import abstract_model, init_params, make_task
 from zoo.training.optimizer import make_optimizer
-from zoo.training.paths import leaves_by_path
 
 # Of a shrunk model and its rows. T5's optimizer factors matrices from 128 x 128 on.
 SMALL = {"size": None, "depth": 2, "num_heads": 2, "mlp_dim": 256, "width": 128}

@@ -15,7 +15,8 @@ RUNGS = {**rungs_small.RUNGS, **rungs_vision.RUNGS, **rungs_text.RUNGS}
 TWINS = {
     "augreg_in1k:S/16", "bert_mlperf:4096", "bert_pretrain:base,phase2", "bert_pretrain:large",
     "bert_pretrain:large,phase2", "cifar_vit:cifar100", "cifar_vit_lite:cifar100", "deit_in1k:B",
-    "deit3_in1k:B,800", "fashion_mnist_vit", "finetune:cifar100", "finetune:in1k", "glue:mnli",
+    "deit3_in1k:B,800", "deit3_in1k:S,800",
+    "fashion_mnist_vit", "finetune:cifar100", "finetune:in1k", "glue:mnli",
     "glue:mrpc", "glue:stsb", "s16_in1k:300", "t5_11_c4:base", "wmt17_deen:algoperf",
     "wmt_vaswani:big",
 }  # fmt: skip

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.configs.test_fidelity import RUNGS
 from zoo.config import UserError, load_config
 from zoo.config.load import CONFIG_DIR
 from zoo.inference.text_scores import SCORES
@@ -41,7 +42,7 @@ def test_a_rung_is_measured_by_what_its_config_evaluates(rung):
         load_config(stage, rung.changes)
     load_config(rung.config, {**rung.changes, **rung.judged_on})
     if rung.start:
-        assert by_name(rung.start).start is None or rung.start == "bert_large"
+        assert by_name(rung.start).start is None
 
 
 @pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
@@ -57,6 +58,11 @@ def test_the_published_number_stands_in_the_record_of_the_config(rung):
     assert re.search(rf"(?<![\d.]){re.escape(text)}(?!\d)", doc or "") or round(
         100 * rung.published, 1
     ) in [float(n) for n in re.findall(r"\d+\.\d+", doc or "")], text
+
+
+def test_every_published_recipe_is_pinned_to_its_source():
+    published = [rung for rung in LADDER if rung.name not in OWN and not rung.evaluate_only]
+    assert {stage for rung in published for stage in rung.stages} <= RUNGS.keys()
 
 
 def test_an_unknown_rung_is_answered_with_the_nearest():

@@ -189,14 +189,14 @@ LADDER: tuple[Rung, ...] = (
         ("finetune:cifar10",), "test/accuracy", 0.9855, (0.984, 0.988),
         "big_vision's transfer.py: mean of 5 runs", "not said",
         "the weights (config.init_from), cifar10", PHOTOS._replace(lr=10.0),
-        start="augreg_b32_in21k",
+        start="augreg_s16",
     ),
     Rung(
         "augreg_cifar100", "AugReg ViT-B/32 of ImageNet-21k, fine-tuned to CIFAR-100",
         ("finetune:cifar100",), "test/accuracy", 0.9135, (0.909, 0.918),
         "big_vision's transfer.py: mean of 5 runs", "not said",
         "the weights (config.init_from), cifar100", PHOTOS._replace(lr=3.0),
-        start="augreg_b32_in21k",
+        start="augreg_s16",
     ),
     Rung(
         "s16_90", "ViT-S/16 on ImageNet-1k, 90 epochs", ("s16_in1k:90",), "val/accuracy",
@@ -217,10 +217,17 @@ LADDER: tuple[Rung, ...] = (
         "big_vision's issue 7: about 79", "not said", IMAGENET, PHOTOS,
     ),
     Rung(
-        "augreg_b32_in21k", "ViT-B/32 on ImageNet-21k, the start of the fine-tunings",
-        ("augreg_in21k:B/32", "finetune:in1k"), "test/accuracy", 0.8327, (0.83, 0.836),
-        "big_vision's transfer.py, from the paper's weights: mean of 5 runs", "not said",
-        f"TFDS's imagenet21k, {IMAGENET}", PHOTOS,
+        "augreg_in1k", "AugReg ViT-B/32 of ImageNet-21k, fine-tuned to ImageNet-1k",
+        ("finetune:in1k",), "test/accuracy", 0.8327, (0.83, 0.836),
+        "big_vision's transfer.py: mean of 5 runs", "not said",
+        f"the weights (config.init_from), {IMAGENET}", PHOTOS._replace(lr=10.0),
+        start="augreg_s16",
+    ),
+    Rung(
+        "augreg_in21k", "ViT-B/16 on ImageNet-21k by big_vision's recipe",
+        ("augreg_in21k:B/16",), "val/accuracy", None, None,
+        "none of its own: what starts from it is measured", "not said", "TFDS's imagenet21k",
+        PHOTOS,
     ),
     Rung(
         "deit_s", "DeiT-S on ImageNet-1k, 300 epochs", ("deit_in1k:S",), "val/accuracy",

@@ -14,6 +14,7 @@ import msgspec
 
 from zoo.config import UserError, load_config
 from zoo.config.schema import Config
+from zoo.config.vit import ViTConfig
 from zoo.experiment.convert import convert
 from zoo.experiment.evaluate import evaluate_weights
 from zoo.experiment.history import read_history, training_seconds
@@ -273,6 +274,13 @@ def _config(
         config = config.replace(init_from=start)
     if scale == "small":
         config = small(rung, config, Inputs(place.workdir / "inputs"))
+        if rung.start is not None and isinstance(config.model, ViTConfig):
+            # The stand-in has another end than the published weights have: the same goes on it.
+            theirs = open_weights(start or "").config.model
+            keys = ("pool", "cls_position", "representation")
+            config = config.replace(
+                model=config.model.replace(**{key: getattr(theirs, key) for key in keys})
+            )
     return config
 
 
