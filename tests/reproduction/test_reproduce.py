@@ -9,11 +9,12 @@ import pytest
 from tests.reproduction.small_data import write_all
 from zoo.cli import main
 from zoo.config import UserError, load_config
+from zoo.config.load import CONFIG_DIR
 from zoo.experiment.evaluate import evaluate_weights
 from zoo.reproduction import inputs, page, reproduce
 from zoo.reproduction.ladder import LADDER, by_name
 from zoo.reproduction.reproduce import Place, passed, verdict
-from zoo.reproduction.results import Result, read
+from zoo.reproduction.results import RESULTS, Result, read
 from zoo.reproduction.small import SIZES, small
 
 STEPS = 2
@@ -190,6 +191,14 @@ def test_the_page_has_a_row_a_rung_and_no_number_without_a_run():
     assert "8 x TPU v5e, 1.5 h" in row
     others = [line for line in rows if line is not row]
     assert all("not run: needs" in line and "**" not in line for line in others)
+
+
+def test_the_docs_are_what_the_file_of_results_says():
+    results, root = read(RESULTS), CONFIG_DIR.parent
+    again = "run zoo reproduce --docs"
+    assert (root / "docs" / "ladder.md").read_text() == page.ladder_page(results), again
+    table = (root / "README.md").read_text().partition(page.BEGIN)[2].partition(page.END)[0]
+    assert table.strip() == page.short_table(results), again
 
 
 def test_the_newest_of_two_runs_of_the_same_counts(tmp_path):

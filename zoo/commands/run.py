@@ -300,16 +300,20 @@ def run_reproduce(args: argparse.Namespace) -> int:
         found, lines = page.listing(read(path))
         show(found, lines, args.json)
         return EXIT_DONE
-    from zoo.reproduction.reproduce import Place, reproduce_all
+    from zoo.sharding.hosts import joined
 
-    outcome = reproduce_all(
-        rungs or LADDER,
-        Place(Path(args.workdir), path),
-        scale=args.scale,
-        seeds=args.seeds,
-        changes=args.overrides,
-    )
-    show(outcome.found, outcome.lines, args.json)
+    with joined(complain):
+        from zoo.reproduction.reproduce import Place, reproduce_all
+
+        outcome = reproduce_all(
+            rungs or LADDER,
+            Place(Path(args.workdir), path),
+            scale=args.scale,
+            seeds=args.seeds,
+            changes=args.overrides,
+        )
+        if outcome.lines:  # on one host
+            show(outcome.found, outcome.lines, args.json)
     return outcome.code
 
 

@@ -76,13 +76,18 @@ def reproduce_all(
       UserError: the only rung cannot run.
     """
     found, lines, code = [], [], 0
-    say = lambda text: print(text, file=sys.stderr, flush=True)
+    first = jax.process_index() == 0  # of several hosts
+
+    def say(text: str) -> None:
+        if first:
+            print(text, file=sys.stderr, flush=True)
+
     for rung in rungs:
         try:
             results = reproduce(rung, place, scale=scale, seeds=seeds, changes=changes, say=say)
         except StoppedBySignal:
             line = "stopped by a signal, saved; the same command goes on"
-            return Outcome(found, [*lines, line], 75)
+            return Outcome(found, [*lines, line] if first else [], 75)
         except UserError as error:
             if len(rungs) == 1:
                 raise
@@ -102,7 +107,7 @@ def reproduce_all(
         lines.append(f"{rung.name:<20} {told}")
         code = code or (0 if good else 1)
         jax.clear_caches()  # programs of forty models are more than a small machine holds
-    return Outcome(found, lines, code)
+    return Outcome(found, lines if first else [], code)
 
 
 def reproduce(
@@ -139,7 +144,8 @@ def reproduce(
     results = []
     for seed in range(seeds):
         result = _one(rung, place, scale, seed, changes, say)
-        append(place.results, result)
+        if jax.process_index() == 0:
+            append(place.results, result)
         results.append(result)
     say(f"  compared   {verdict(rung, results)}")
     return results
