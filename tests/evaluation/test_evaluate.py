@@ -6,6 +6,7 @@ import pytest
 
 from tests.tiny import tiny_config
 from zoo.config import UserError
+from zoo.config.schema import MeshConfig
 from zoo.data.sources import open_source
 from zoo.evaluation.evaluate import Evaluator, evaluate, make_evaluator
 from zoo.sharding.mesh import make_mesh
@@ -30,7 +31,7 @@ def numpy_evaluator(predict=None):
         }
 
     return Evaluator(
-        make_mesh(tiny_config().mesh),
+        make_mesh(MeshConfig(data=1), jax.devices()[:1]),
         make_task(tiny_config()),
         put=lambda batch: batch,
         predict=predict or by_index,
