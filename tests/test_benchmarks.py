@@ -1,6 +1,7 @@
 """The scripts behind docs/benchmarks.md still do what they did: each on something tiny."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_every_shipped_config_is_in_the_table_of_plans(load):
         config = filled(load_config(row.config, row.overrides))  # else it names what is missing
         assert total_steps(config, row.examples)
         assert chip_of(row.topology)
+
+
+def test_the_docs_have_a_plan_that_fits_of_every_row(load):
+    table, docs = load("plan_table"), SCRIPTS.parent / "docs"
+    rows = json.loads((docs / "plans.json").read_text())
+    assert [(row["config"], row["topology"]) for row in rows] == [row[:2] for row in table.ROWS]
+    assert all(row["gib"] <= row["hbm_gib"] for row in rows)
+    lines = [f"| {' | '.join(table.cells(*one))} |" for one in zip(table.ROWS, rows, strict=True)]
+    page = (docs / "plans.md").read_text().splitlines()
+    assert [line for line in page if line.startswith("| `")] == lines
 
 
 def test_a_row_of_the_table_of_plans_falls_back_on_a_search(load, monkeypatch):

@@ -18,8 +18,8 @@ def write_all(root: Path) -> None:
     for name in ("mnist", "fashion_mnist"):
         (root / name).mkdir(parents=True)
         for stem in ("train", "t10k"):
-            image = rng.integers(0, 256, (COUNT, 28, 28), np.uint8)
-            label = rng.integers(0, 10, COUNT, np.uint8)
+            image = rng.integers(0, 256, (5 * COUNT, 28, 28), np.uint8)
+            label = rng.integers(0, 10, 5 * COUNT, np.uint8)
             images = root / name / f"{stem}-images-idx3-ubyte.gz"
             images.write_bytes(gzip.compress(idx(image), 1))
             (root / name / f"{stem}-labels-idx1-ubyte").write_bytes(idx(label))

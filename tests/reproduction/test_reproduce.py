@@ -17,7 +17,7 @@ from zoo.reproduction.reproduce import Place, passed, verdict
 from zoo.reproduction.results import RESULTS, Result, read
 from zoo.reproduction.small import SIZES, small
 
-STEPS = 2
+STEPS = 3
 
 
 @pytest.fixture(scope="module")

@@ -368,6 +368,23 @@ def test_a_stack_within_another_module_is_a_stack(name):
     np.testing.assert_allclose(moved[kernel], moved[f"decoder/{kernel}"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adafactor", "lamb"])
+def test_an_encoder_and_a_decoder_may_differ_in_depth(name):
+    cfg = OptimizerConfig(name=name, lr=0.1, options=OPTIONS.get(name, {}))
+    shapes = {"encoder/blocks/mlp/up/kernel": (2, D, F), "decoder/blocks/mlp/up/kernel": (5, D, F)}
+    grads, params = random_tree(0, shapes), random_tree(1, shapes)
+    tx = make_optimizer(cfg, params, SCHEDULE)
+    together = update(tx, grads, tx.init(params), params)[0]
+    for stack in shapes:
+        half = [
+            {stack.partition("/")[0]: tree[stack.partition("/")[0]]} for tree in (grads, params)
+        ]
+        tx = make_optimizer(cfg, half[1], SCHEDULE)
+        (alone,) = jax.tree.leaves(update(tx, half[0], tx.init(half[1]), half[1])[0])
+        (found,) = jax.tree.leaves(together[stack.partition("/")[0]])
+        np.testing.assert_allclose(found, alone, rtol=1e-6)
+
+
 def test_layer_decay_is_refused_for_two_stacks():
     shapes = {f"{stack}/blocks/kernel": (L, D, D) for stack in ("encoder", "decoder")}
     with pytest.raises(UserError, match="the model has 'decoder/blocks/', 'encoder/blocks/'"):

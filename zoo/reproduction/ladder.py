@@ -115,12 +115,12 @@ _GLUE = {
     "wnli": ("validation/accuracy", 0.3701, 0.1),
 }
 _GLUE_CUTS = {
-    "cola": Cut("reviews", 0.1, "validation/matthews_correlation", 300, 50.0),
-    "sst2": Cut("reviews", 0.55, "validation/accuracy", 300, 50.0),
-    "stsb": Cut("scores", 0.1, "validation/pearson", 300, 50.0),
-    "mnli": Cut("triples", 0.45, "matched/accuracy", 300, 50.0),
+    "cola": Cut("reviews", 0.1, "validation/matthews_correlation", 500, 50.0),
+    "sst2": Cut("reviews", 0.55, "validation/accuracy", 500, 50.0),
+    "stsb": Cut("scores", 0.1, "validation/pearson", 500, 50.0),
+    "mnli": Cut("triples", 0.45, "matched/accuracy", 500, 50.0),
 }
-_PAIR_CUT = Cut("pairs", 0.55, "validation/accuracy", 300, 50.0)
+_PAIR_CUT = Cut("pairs", 0.55, "validation/accuracy", 500, 50.0)
 
 
 def _glue(task: str) -> Rung:
@@ -308,7 +308,7 @@ LADDER: tuple[Rung, ...] = (
         "squad", "BERT-base, uncased, on SQuAD 1.1", ("squad:1.1",), "validation/f1", 88.41,
         (87.9, 88.9), "google-research/bert, README", "one GPU",
         "bert-base-uncased (config.init_from) and its vocab.txt, TFDS's squad",
-        Cut("numbers", 20.0, "validation/f1", 300, 30.0), start="bert_base",
+        Cut("numbers", 20.0, "validation/f1", 400, 50.0), start="bert_base",
     ),
     Rung(
         "gpt2_124m", "GPT-2 124M on OpenWebText", ("gpt2_124m",), "val/loss", 2.85,

@@ -141,7 +141,9 @@ def _device(result: Result) -> str:
 def command(rung: Rung, result: Result | None) -> str:
     """What to type for a rung, or for a run of it that is there."""
     words = ["zoo", "reproduce", rung.name]
-    if result is not None:
+    if result is None:
+        words += ["--config.init_from=WEIGHTS"] if rung.start else []
+    else:
         words += [f"--config.{key}={text}" for key, text in result.changes.items()]
     return shlex.join(words)
 

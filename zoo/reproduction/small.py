@@ -20,6 +20,7 @@ from zoo.config.data import (
     TextData,
 )
 from zoo.config.decoder import DecoderConfig
+from zoo.config.duration import parse_duration
 from zoo.config.schema import Config, MeshConfig
 from zoo.config.transformer import TransformerConfig
 from zoo.config.vit import ViTConfig
@@ -34,7 +35,7 @@ SIZES: dict[type, dict[str, Any]] = {
                 "channels": None},
     BertConfig: {**_TEXT, "max_length": 128},
     DecoderConfig: {**_TEXT, "num_kv_heads": 2, "head_size": 32, "max_length": 128},
-    TransformerConfig: {**_TEXT, "head_size": 32},
+    TransformerConfig: {**_TEXT, "head_size": 32, "decoder_depth": 2},
 }  # fmt: skip
 ROWS = 64  # pictures a batch; half as many texts
 LENGTH = 64  # tokens of a row
@@ -63,10 +64,8 @@ def small(rung: Rung, config: Config, inputs: Inputs) -> Config:
         optimizer=optimizer.replace(
             lr=cut.lr * optimizer.lr,
             final_lr=cut.lr * optimizer.final_lr,
-            warmup=f"{cut.steps // 10} steps",
-            cooldown="0 steps"
-            if optimizer.cooldown.startswith("0 ")
-            else f"{cut.steps // 5} steps",
+            warmup=_part(optimizer.warmup, cut.steps // 10),
+            cooldown=_part(optimizer.cooldown, cut.steps // 5),
         ),
         total=total,
         eval_every=total,
@@ -77,6 +76,11 @@ def small(rung: Rung, config: Config, inputs: Inputs) -> Config:
         best_metric=None,
         keep_last=1,
     )
+
+
+def _part(duration: str, steps: int) -> str:
+    """So many steps for a warm-up or cooldown, where there is any."""
+    return f"{max(steps, 1)} steps" if parse_duration(duration)[0] else "0 steps"
 
 
 def _data(rung: Rung, config: Config, inputs: Inputs) -> Any:

@@ -315,11 +315,11 @@ def _by_layer(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """Applies `tx` to each layer of a stack by itself, and to all other parameters as they are."""
 
     def label(path, _):
-        return "layers" if _is_stacked(path) else "others"
+        return path.partition(STACK)[0] if _is_stacked(path) else "others"
 
-    return optax.partition(
-        {"layers": _over_leading_axis(tx), "others": tx}, lambda tree: map_by_path(label, tree)
-    )
+    # One for each stack: an encoder and a decoder may differ in depth.
+    layers = dict.fromkeys(("", "encoder/", "decoder/"), _over_leading_axis(tx))
+    return optax.partition({**layers, "others": tx}, lambda tree: map_by_path(label, tree))
 
 
 def _over_leading_axis(tx: optax.GradientTransformation) -> optax.GradientTransformation:
