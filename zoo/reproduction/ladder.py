@@ -72,15 +72,6 @@ class Rung:
         name = self.metric.partition("/")[2]
         return tuple(dict.fromkeys(("bleu", name))) if name.startswith("bleu") else ()
 
-    @property
-    def lower_is_better(self) -> bool:
-        return is_loss(self.metric)
-
-
-def is_loss(metric: str) -> bool:
-    """Whether less of a metric is better."""
-    return metric.endswith(("loss", "bits_per_byte", "perplexity"))
-
 
 def by_name(name: str) -> Rung:
     """The rung of that name.

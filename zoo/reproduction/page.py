@@ -60,10 +60,9 @@ def ladder_page(results: list[Result]) -> str:
 def short_table(results: list[Result]) -> str:
     """The rungs that were run at any length but small."""
     rows = [
-        (rung.title, _published(rung), ours, " ".join(_device(group[0]).split()))
+        (rung.title, _published(rung), _told(group), _device(group[0]))
         for rung in LADDER
         for group in groups(of(rung, results))
-        if (ours := _told(group))
     ]
     return "\n".join(_table(("", "published, or a baseline", "here", "device"), rows))
 

@@ -20,11 +20,11 @@ from zoo.experiment.evaluate import evaluate_weights
 from zoo.experiment.history import read_history, training_seconds
 from zoo.experiment.run import run
 from zoo.reproduction.inputs import Inputs
-from zoo.reproduction.ladder import Rung, by_name, is_loss
+from zoo.reproduction.ladder import Rung, by_name
 from zoo.reproduction.plans import planned
 from zoo.reproduction.results import Result, Scale, append, mean_and_spread, shown
 from zoo.reproduction.small import small
-from zoo.training.checkpoint import Checkpoints
+from zoo.training.checkpoint import Checkpoints, lower_is_better
 from zoo.training.resolve import resolve
 from zoo.training.weights import open_weights
 
@@ -199,7 +199,7 @@ def verdict(rung: Rung, results: list[Result]) -> str:
 
 
 def _beats(metric: str, value: float, guess: float) -> bool:
-    return value < guess if is_loss(metric) else value > guess
+    return value < guess if lower_is_better(metric) else value > guess
 
 
 def _told(changes: Mapping[str, str]) -> str:

@@ -12,11 +12,9 @@ from typing import Any
 from zoo.config.bert import BertConfig
 from zoo.config.data import (
     ImageData,
-    LabelledData,
     MaskedData,
     PairData,
     QuestionData,
-    SpanData,
     TextData,
 )
 from zoo.config.decoder import DecoderConfig
@@ -104,12 +102,8 @@ def _data(rung: Rung, config: Config, inputs: Inputs) -> Any:
             return data.replace(**common, target_length=LENGTH)
         case MaskedData():
             return data.replace(**common, max_predictions=10)
-        case LabelledData():
-            return data.replace(**common, fields={})
         case QuestionData():
             return data.replace(**common, fields={}, stride=32, max_question=16)
-        case SpanData():
-            return data.replace(**common, fields={})
     return data.replace(**common, fields={})
 
 

@@ -1,5 +1,6 @@
 """A batch on a mesh: each host brings its rows, each device gets its own."""
 
+import functools
 import math
 from typing import Any
 
@@ -30,9 +31,15 @@ def own_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> list[in
     return np.flatnonzero(held).tolist()
 
 
+@functools.cache
+def _own(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """This host's rows: asked for at every step, and the same at each."""
+    return np.array(own_rows(mesh, batch_size))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Array]:
     """This host's `own_rows` of a batch, as part of the global arrays on a mesh."""
-    spec, own = NamedSharding(mesh, batch_spec(mesh)), own_rows(mesh, batch_size)
+    spec, own = NamedSharding(mesh, batch_spec(mesh)), _own(mesh, batch_size)
 
     def place(value: np.ndarray) -> Array:
         def part(index: Any) -> np.ndarray:
