@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, damage is noticed, the sound one before it is found."""
 
+import asyncio
 import errno
 import os
 import shutil
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -107,6 +109,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(directory, dam
     assert (directory.parent / "damaged_checkpoints" / "2").is_dir()
     save(directory, 2)  # the run can go on and save there again
     assert Checkpoints(directory).steps() == [1, 2]
+
+
+def test_a_read_that_ends_after_another_one_failed_prints_nothing(directory, capfd):
+    """What TensorStore does when orbax has closed its event loop at the first error."""
+    save(directory, 1)
+    Checkpoints(directory).meta(1)
+    promise, read = tensorstore.Promise.new()
+    loop = asyncio.new_event_loop()
+    read.add_done_callback(lambda _: loop.call_soon_threadsafe(print))
+    loop.close()
+    promise.set_result(None)
+    assert capfd.readouterr().err == ""
 
 
 def test_arrays_of_another_checksum_are_damage_where_the_files_can_be_read(directory, capsys):

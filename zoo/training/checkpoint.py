@@ -8,6 +8,7 @@ go back to an older step when one is broken; both happen here.
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import shutil
@@ -336,6 +337,7 @@ def check_same(origin: str, stored: dict[str, Any], wanted: dict[str, Any]) -> N
 def _damage_at(step: int) -> Iterator[None]:
     """Whatever orbax and TensorStore raise at a broken file, as one exception, on all hosts."""
     damage = cause = None
+    _silence_late_reads()
     try:
         yield
     except Exception as error:
@@ -346,3 +348,19 @@ def _damage_at(step: int) -> Iterator[None]:
         damage = damage or DamagedCheckpoint("another host cannot read it")
     if damage is not None:
         raise damage from cause
+
+
+@functools.cache
+def _silence_late_reads() -> None:
+    """Keeps the screen clean of reads that end after the first one of a checkpoint has failed.
+
+    Orbax closes its event loop at the first error, and TensorStore's threads then have nobody to
+    tell of the others: Python would print a traceback for each. The error itself is raised.
+    """
+    show = sys.unraisablehook
+
+    def show_others(what: Any) -> None:
+        if str(what.exc_value) != "Event loop is closed":
+            show(what)
+
+    sys.unraisablehook = show_others
