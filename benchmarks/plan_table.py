@@ -93,6 +93,14 @@ ROWS = [
     ),
     Row("squad:1.1", "v5e:2x2", "one GPU", vocabulary(30_522), 88_641),
     Row("t5_11_c4:small", "v5e:8x8", NONE, {}),
+    # Three billion parameters over all chips; Adafactor keeps no moments of them.
+    Row(
+        "t5_11_c4:xl",
+        "v5e:16x16",
+        NONE,
+        {"mesh.data": "1", "mesh.fsdp": "-1", "model.remat": "full"},
+    ),
+    Row("t5_mnli:small", "v5e:2x4", NONE, {}, GLUE["mnli"][0]),
     Row("wmt_vaswani:base", "v5e:2x4", "8 P100, 12 h", vocabulary(37_000)),
     Row("wmt_vaswani:big", "v5e:2x4", "8 P100, 3.5 days", vocabulary(37_000)),
     Row("wmt17_deen:flax", "v5e:2x4", "v3-8: 4 chips of 32 GiB", vocabulary(32_000)),
@@ -100,6 +108,12 @@ ROWS = [
     Row("lm1b", "v5e:2x2", "v3-8: 4 chips, 13 h 18", {}),
     # 12 rows a device, five times a step, as nanoGPT.
     Row("gpt2_124m", "v5e:2x4", "8 A100, 4 days", {"accumulate": "5"}),
+    Row(
+        "gpt2_124m:gpt2-xl",
+        "v5e:4x8",
+        NONE,
+        {"mesh.data": "1", "mesh.fsdp": "-1", "model.remat": "full"},
+    ),
     Row("llama_1b", "v4:4x8x8", "v4-512: 256 chips", {}),
     Row("llama_1b", "v5e:16x16", NONE, {}),
     Row("bert_imdb", "v5e:2x2", "a laptop", vocabulary(8_000)),
@@ -109,6 +123,7 @@ ROWS = [
     Row(
         "sentiment_imdb:pretrained", "v5e:2x2", "a laptop", vocabulary(8_000, num_classes=2), 4_000
     ),
+    Row("sentiment_imdb:minilm", "v5e:2x2", "a laptop", vocabulary(30_522, num_classes=2), 4_000),
     Row("lm_imdb", "v5e:2x2", "a laptop", vocabulary(4_000)),
     Row("translate_help", "v5e:2x2", "a laptop", vocabulary(8_000), 28_000),
 ]

@@ -220,6 +220,18 @@ def test_help_and_list_load_no_jax_and_answer_at_once():
     assert best < 1.5
 
 
+def test_a_tpu_compiler_without_a_tpu_says_nothing():
+    script = "from zoo.cli import main; main(['list', '--json']); import jax; jax.devices()"
+    # Another process may be compiling with libtpu; JAX would not load it here then.
+    environ = {**os.environ, "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    for name in ("JAX_PLATFORMS", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES"):
+        environ.pop(name, None)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environ
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_every_shipped_config_is_listed(capsys):
     assert main(["list", "configs", "--json"]) == 0
     listed = {row["name"] for row in json.loads(capsys.readouterr().out)["configs"]}

@@ -9,6 +9,7 @@ from zoo.commands.exits import EXIT_DONE, complain
 from zoo.commands.parser import make_parser
 from zoo.config import UserError
 from zoo.config.load import nearest
+from zoo.planning.topology import quiet_without_tpu
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Orbax logs tracebacks of what it also raises.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_without_tpu()
     try:
         if unknown:
             flags = [*args.flags, "--config.KEY"]

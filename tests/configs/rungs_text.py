@@ -7,6 +7,8 @@ where `tokens` says so.
 
 from math import log
 
+import numpy as np
+
 from tests.configs.fidelity import Rung
 from tests.configs.rates import bert_line, flax_rsqrt, t5_rsqrt, vaswani, warmup_cosine
 from tests.configs.rungs_vision import ADAM, everything
@@ -187,6 +189,34 @@ T5 = {
     "filled": {"vocab_size": 32_128},
 }
 
+# google-research/t5x, contrib/gpu/t5: configs/runs/finetune_mnli.gin, t5_1_1/adamw_opt.gin,
+# t5_1_1/examples/small_mnli2_finetune_adam.gin, network.py. Its OptaxWrapper (t5x/optimizers.py)
+# passes no learning rate on, so that adamw's own counts. The loss is divided by 131,077 there, not
+# by the 128 x 16 places of a batch: a norm of 1 is 64 of the mean.
+T5_MNLI = {
+    **T5,
+    "batch": 128,
+    "steps": 15_001,
+    "seen": 15_001 * 128 * (512 + 16),
+    "rate": lambda t: np.full(np.shape(t), 1e-4),
+    "peak": 1e-4,
+    "early": (0, 0.0),
+    "update": "adamw",
+    "options": ADAM,
+    "decay": 0.01,
+    "clip": 64.0,
+    "regularisers": {"dropout": 0.1, "attention_dropout": 0.1, "mlp_dropout": 0.1},
+    "data": {
+        "length": 512,
+        "target_length": 16,
+        "pack": True,
+        "fields": {
+            "source": "mnli hypothesis: {hypothesis} premise: {premise}",
+            "target": "label",
+        },
+    },
+}
+
 RUNGS = {
     # google/flax, examples/lm1b: configs/default.py, train.py, README.md.
     "lm1b": Rung(
@@ -354,6 +384,7 @@ RUNGS = {
     ),
     "t5_11_c4:small": Rung(**T5, params=76_961_152, gmac=17.71),
     "t5_11_c4:base": Rung(**T5, params=247_577_856, gmac=70.99),
+    "t5_mnli:small": Rung(**T5_MNLI, params=76_961_152, gmac=13.55),
     # Touvron 2023, table 2 (7B: rate, decay, clip, betas, 2,000 steps of warm-up, end at 10 %);
     # EasyLM, examples/pretrain_llama_7b.sh: 2,048 rows of 2,048 tokens, 250,000 steps.
     "llama_1b:llama3.2-1b": Rung(

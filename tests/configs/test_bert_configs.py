@@ -23,6 +23,7 @@ OWN = (
     "bert_imdb_gpu",
     "sentiment_imdb:pretrained",
     "sentiment_imdb:scratch",
+    "sentiment_imdb:minilm",
 )  # made for this project: nothing published
 # dataset of TFDS: rows of its training split (of SQuAD: questions), classes
 TFDS = {

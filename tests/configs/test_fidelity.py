@@ -17,8 +17,8 @@ TWINS = {
     "bert_pretrain:large,phase2", "cifar_vit:cifar100", "cifar_vit_lite:cifar100", "deit_in1k:B",
     "deit3_in1k:B,800", "deit3_in1k:S,800",
     "fashion_mnist_vit", "finetune:cifar100", "finetune:in1k", "glue:mnli",
-    "glue:mrpc", "glue:stsb", "s16_in1k:300", "t5_11_c4:base", "wmt17_deen:algoperf",
-    "wmt_vaswani:big",
+    "glue:mrpc", "glue:stsb", "s16_in1k:300", "t5_11_c4:base", "t5_mnli:small",
+    "wmt17_deen:algoperf", "wmt_vaswani:big",
 }  # fmt: skip
 PROGRAMS = ("start", "update", "work")
 CASES = [
@@ -74,6 +74,8 @@ MUTANTS = [
     ("bert_mlperf:256", "optimizer.decay_rules", [(".*", 1.0)], "update"),
     ("algoperf_vit", "optimizer.options.nesterov", False, "update"),
     ("finetune:cifar10", "optimizer.options.momentum", 0.99, "update"),
+    ("t5_mnli:small", "optimizer.lr", 1e-3, "rate"),  # what its source's scheduler says
+    ("t5_mnli:small", "optimizer.clip_norm", 1.0, "optimizer"),
     ("t5_11_c4:small", "optimizer.options.multiply_by_parameter_scale", False, "update"),
     ("deit_in1k:S", "ema_decay", 0.9999, "optimizer"),
     ("deit_in1k:S", "data.batch_size", 512, "length"),

@@ -128,7 +128,7 @@ def test_checkpoints_are_averaged(workdir, capsys):
 def test_generated_texts_are_scored_against_every_reference(workdir, capsys):
     sacrebleu = pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
-    flags = ["--bleu", "--chrf", "--rouge", "--json"]
+    flags = ["--bleu", "--chrf", "--rouge", "--exact-match", "--json"]
     assert main(["eval", "--workdir", str(workdir), *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     opened = open_weights(workdir)
@@ -139,6 +139,8 @@ def test_generated_texts_are_scored_against_every_reference(workdir, capsys):
     assert len(set(made)) > 1
     np.testing.assert_allclose(found["test/bleu"], sacrebleu.corpus_bleu(made, targets).score)
     np.testing.assert_allclose(found["test/chrf"], sacrebleu.corpus_chrf(made, targets).score)
+    same = [text == target for text, target in zip(made, targets[0], strict=True)]
+    assert found["test/exact_match"] == 100 * np.mean(same)
     assert "tok:13a" in found["test/bleu_signature"]
     assert 0 <= found["test/rougeL"] <= found["test/rouge1"] <= 100
 
@@ -153,7 +155,14 @@ def test_scores_of_equal_texts_are_100():
     numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
     np.testing.assert_allclose(list(numbers.values()), 100, rtol=1e-6)
     rouge = {"rouge1", "rouge2", "rougeL"}
-    assert set(numbers) == {"bleu", "bleu_lowercase", "bleu_compound", "chrf"} | rouge
+    bleu = {"bleu", "bleu_lowercase", "bleu_compound"}
+    assert set(numbers) == bleu | rouge | {"chrf", "exact_match"}
+
+
+def test_a_text_is_right_or_wrong_as_a_whole():
+    references = ["neutral", "entailment", "neutral", "contradiction"]
+    said = ["neutral", "entail", " neutral", "neutral"]
+    assert text_scores("exact_match", said, references) == {"exact_match": 50.0}
 
 
 def test_bleu_of_the_papers_is_of_moses_tokens_and_split_compounds():
@@ -179,7 +188,7 @@ def test_lower_cased_bleu_forgives_capitals():
     assert float(text_scores("bleu", texts, references)["bleu"]) < 90
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", [score for score in SCORES if score != "exact_match"])
 def test_a_missing_library_is_named(score, monkeypatch):
     for name in ("sacrebleu", "sacremoses", "rouge_score"):
         monkeypatch.setitem(sys.modules, name, None)

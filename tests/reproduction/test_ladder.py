@@ -15,7 +15,7 @@ from zoo.tasks.build import make_task
 
 # Configs without a rung: a plan's example, and a larger copy of bert_imdb.
 NO_RUNG = {"llama_1b", "bert_imdb_gpu"}
-OWN = {"digits", "bert_imdb", "sentiment_imdb", "lm_imdb", "translate_help"}
+OWN = {"digits", "bert_imdb", "sentiment_imdb", "sentiment_minilm", "lm_imdb", "translate_help"}
 
 
 def test_names_are_told_apart_and_every_config_has_a_rung():

@@ -14,7 +14,7 @@ from zoo.config import UserError, load_config
 from zoo.config.load import CONFIG_DIR
 
 # Those of zoo.inference.text_scores, which is slow to import.
-TEXT_SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge")
+TEXT_SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge", "exact_match")
 
 
 def show(value: Any, lines: Sequence[str], as_json: bool) -> None:

@@ -82,7 +82,8 @@ class TextData(DataConfig, frozen=True, kw_only=True):
     # (SentencePiece), source.spm beside target.spm and vocab.json (MarianMT).
     tokenizer: str
     # Which column, key or feature of the source each field of an example is, where its name is
-    # another: {"text": "sentence"}.
+    # another: {"text": "sentence"}. With braces it is a text made of several, as T5's tasks are:
+    # {"source": "mnli hypothesis: {hypothesis} premise: {premise}", "target": "label"}.
     fields: dict[str, str] = field(default_factory=dict)
     length: Count = 512  # tokens of a row, of its input where it has an output too
 

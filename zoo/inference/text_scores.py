@@ -1,4 +1,4 @@
-"""How good generated texts are: BLEU, chrF and ROUGE of a split, decoded by beam search."""
+"""How good generated texts are, decoded by beam search: BLEU, chrF, ROUGE, or the very text."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from zoo.inference.translate import search_targets
 from zoo.tasks.base import Batch, Metrics
 from zoo.tasks.build import Params
 
-SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge")
+SCORES = ("bleu", "bleu_lowercase", "bleu_compound", "chrf", "rouge", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class TextScorer:
         if not isinstance(data, PairData):
             raise UserError(f"scores {list(scores)} are of data of kind 'seq2seq'")
         for score in scores:
-            _library(score)
+            if score != "exact_match":
+                _library(score)
         if "bleu_compound" in scores:
             compound_splitter()
         self._data, self._scores = data, scores
@@ -117,8 +118,12 @@ def text_scores(
     of the papers since GNMT, as tensor2tensor's get_ende_bleu.sh takes it: tokenised by Moses,
     compounds split at their hyphens, nothing smoothed. It is the higher one, and no other system's
     sacreBLEU may be compared with it. `rouge1`, `rouge2` and `rougeL` are the means of Google's
-    rouge-score's F, with stems.
+    rouge-score's F, with stems. `exact_match` is the share of texts that are their reference: the
+    accuracy of a model that says its classes, as T5 does.
     """
+    if score == "exact_match":
+        same = [text.strip() == ref.strip() for text, ref in zip(texts, references, strict=True)]
+        return {score: 100 * float(np.mean(same))}
     library = _library(score)
     if score == "rouge":
         kinds = ["rouge1", "rouge2", "rougeL"]

@@ -3,14 +3,14 @@
 import os
 import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError
 from zoo.planning.chips import CHIPS, Chip
 
 # libtpu looks for a TPU's host, and tells at length that there is none.
-WITHOUT_TPU = {
-    "JAX_PLATFORMS": "cpu",
+_WITHOUT_TPU = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -19,7 +19,19 @@ WITHOUT_TPU = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
+_GOOGLE = "0x1ae0"  # as a maker of PCI devices
 TOPOLOGY = re.compile(r"(\w+):\d+x\d+(?:x\d+)?")
+
+
+def quiet_without_tpu() -> None:
+    """Before JAX is imported: where no TPU is, a libtpu that is installed for plans says nothing.
+
+    A machine of Google's without a TPU may look as if it had one; there it goes on talking.
+    """
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    if not any(vendor.read_text().strip() == _GOOGLE for vendor in vendors):
+        for name, value in _WITHOUT_TPU.items():
+            os.environ.setdefault(name, value)
 
 
 def chip_of(topology: str) -> Chip:
@@ -43,7 +55,7 @@ def describe(topology: str, slices: int = 1) -> Any:
     Raises:
       UserError: libtpu is missing, or knows no such pod.
     """
-    os.environ |= WITHOUT_TPU
+    os.environ |= {**_WITHOUT_TPU, "JAX_PLATFORMS": "cpu"}
     import jax
     from jax.experimental import topologies
 

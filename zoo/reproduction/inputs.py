@@ -18,6 +18,7 @@ from zoo.config.data import (
     LabelledData,
     LmData,
     MaskedData,
+    PairData,
     QuestionData,
     SpanData,
     TextData,
@@ -56,12 +57,12 @@ class Inputs:
             root = fetched("libreoffice_help")
             return Source(root, "train", "test[:100]", self._tokenizer("sentencepiece", "help"))
         learner = "wordpiece"  # BERT's
-        if isinstance(data, SpanData):
+        if isinstance(data, SpanData | PairData):  # T5's
             learner = "sentencepiece"
         elif isinstance(data, LmData):
             learner = "bpe"
         tokenizer = self._tokenizer(learner, "imdb")
-        if isinstance(data, LabelledData | QuestionData):
+        if isinstance(data, LabelledData | PairData | QuestionData):
             return Source(self._task(kind), "train", "test", tokenizer)
         # Running text; of a labelled task, the stage before it.
         split = "sentences" if isinstance(data, MaskedData) else "unlabelled"

@@ -6,6 +6,7 @@ data (see `zoo.reproduction.inputs`), and the peak rate of what fine-tunes.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,12 @@ def _data(rung: Rung, config: Config, inputs: Inputs) -> Any:
     }
     match data:
         case PairData():
+            if rung.cut.data == "triples":
+                fields = {"hypothesis": "text_pair", "premise": "text"}
+                source = re.sub(
+                    r"\{(\w+)\}", lambda m: f"{{{fields[m[1]]}}}", data.fields["source"]
+                )
+                common["fields"] = {**data.fields, "source": source}
             return data.replace(**common, target_length=LENGTH)
         case MaskedData():
             return data.replace(**common, max_predictions=10)

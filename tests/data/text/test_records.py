@@ -164,6 +164,21 @@ def test_fields_are_renamed_and_missing_ones_say_what_there_is(tmp_path):
         open_records(text(tmp_path, fields={"text": "sentance"}), "train")
 
 
+def test_a_text_is_made_of_several_fields(tmp_path):
+    write(tmp_path, {"train.jsonl": '{"a": "x {b}", "b": 2, "c": ["y"]}\n{"a": "z"}\n'})
+    fields = {"text": "first: {a} second: {b}", "label": "{b}"}
+    records = open_records(text(tmp_path, fields=fields), "train")
+    assert records[0].text("text") == "first: x {b} second: 2"
+    assert records[0].text("label") == "2"
+    assert records.fields == ("a", "b", "c", "text", "label")
+    with pytest.raises(UserError, match=r"train.jsonl:2 has no field 'b'"):
+        records[1]
+    with pytest.raises(UserError, match=r"no field 'd'"):
+        open_records(text(tmp_path, fields={"text": "{a} {d}"}), "train")
+    with pytest.raises(UserError, match=r"train.jsonl:1: 'c' is list, not text or a number"):
+        open_records(text(tmp_path, fields={"text": "{c}"}), "train")[0]
+
+
 def test_a_line_that_lacks_a_named_field_is_named(tmp_path):
     write(tmp_path, {"train.jsonl": '{"a": "x"}\n{"b": "y"}\n'})
     records = open_records(text(tmp_path, fields={"text": "a"}), "train")

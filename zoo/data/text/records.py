@@ -1,5 +1,6 @@
 """A split of text as dicts of fields, by index: of the user's files or of TFDS."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from zoo.data.text.tfds_text import TfdsText
 from zoo.data.tfds import open_builder
 
 MAX_LABELS = 10_000
+_IN_BRACES = re.compile(r"\{([^{}]+)\}")
 
 
 class Record(dict[str, Any]):
@@ -34,6 +36,21 @@ class Record(dict[str, Any]):
             raise UserError(f"{self.where}: {field!r} is {type(value).__name__}, not text")
         return value
 
+    def given(self, source: str) -> Any:
+        """What a value of `data.fields` stands for: a field, or a text with fields in braces.
+
+        Raises:
+          UserError: a field is missing; one in braces is no text or number.
+        """
+        return self[source] if _named(source) == [source] else _IN_BRACES.sub(self._piece, source)
+
+    def _piece(self, match: re.Match[str]) -> str:
+        value = self[match[1]]
+        if not isinstance(value, str | int | float):
+            kind = type(value).__name__
+            raise UserError(f"{self.where}: {match[1]!r} is {kind}, not text or a number")
+        return str(value)
+
     def __missing__(self, field: str) -> Any:
         raise _no_field(field, tuple(self), self.where)
 
@@ -48,7 +65,8 @@ class Records:
     """
 
     def __init__(self, reader: Reader, start: int, stop: int, renames: dict[str, str]):
-        """Args: `renames` are from a field's new name to its name in the source.
+        """Args: `renames` are `data.fields`: from a field's new name to its name in the source, or
+        to a text with such names in braces.
 
         Raises:
           UserError: the source has no such field.
@@ -56,8 +74,9 @@ class Records:
         self._reader, self._renames = reader, renames
         self.start, self.stop = start, stop
         for source in renames.values():
-            if source not in reader.fields:
-                raise _no_field(source, reader.fields, self.describe(0))
+            for name in _named(source):
+                if name not in reader.fields:
+                    raise _no_field(name, reader.fields, self.describe(0))
         self.fields = tuple(dict.fromkeys((*reader.fields, *renames)))
         self.files = reader.files
         self.names = reader.names | {
@@ -76,8 +95,7 @@ class Records:
         if not 0 <= index < len(self):
             raise IndexError(index)
         found = Record(self._reader[self.start + index], self.describe(index))
-        given = {new: found[old] for new, old in self._renames.items()}
-        found.update(given)
+        found.update({new: found.given(source) for new, source in self._renames.items()})
         return found
 
     def __iter__(self) -> Iterator[Record]:
@@ -175,6 +193,11 @@ def info(data: TextData) -> dict[str, Any]:
         for split, records in opened.items()
     }
     return {"name": data.name, "dir": str(data_dir(data)), "splits": splits}
+
+
+def _named(source: str) -> list[str]:
+    """The fields that a value of `data.fields` names: those in its braces, or itself."""
+    return _IN_BRACES.findall(source) or [source]
 
 
 def _no_field(field: str, fields: tuple[str, ...], where: str) -> UserError:
