@@ -1,7 +1,6 @@
 """The subcommands and their flags; light to import, so that `zoo --help` is instant."""
 
 import argparse
-from collections.abc import Callable
 
 from zoo.commands.run import (
     TEXT_SCORES,
@@ -23,82 +22,96 @@ from zoo.commands.run import (
 )
 from zoo.config.flags import positive
 
+Parser = argparse.ArgumentParser
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """All subcommands and their flags."""
-    parser = argparse.ArgumentParser(
-        prog="zoo", description="Train, evaluate and use Transformers in JAX, on any mesh."
-    )
+    text = "Train, evaluate and use Transformers in JAX, on any mesh."
+    parser = argparse.ArgumentParser(prog="zoo", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    for name, run, add_flags, text in COMMANDS:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        sub.set_defaults(run=run)
-        return sub
+        add_flags(sub)
+        flags = [flag for action in sub._actions for flag in action.option_strings]
+        sub.set_defaults(run=run, flags=flags)
+    return parser
 
-    def config_flag(sub: argparse.ArgumentParser, *, required: bool) -> None:
-        text = (
-            "a config file or the name of a shipped one, FILE[:arg]; --config.KEY=VALUE changes it"
-        )
-        sub.add_argument("--config", required=required, metavar="FILE[:arg]", help=text)
 
-    def model_flags(sub: argparse.ArgumentParser) -> None:
-        group = sub.add_mutually_exclusive_group(required=True)
-        group.add_argument("--workdir", help="of a run; its best checkpoint is used")
-        text = "WORKDIR/checkpoints/STEP, or weights as others publish them"
-        group.add_argument("--weights", help=text)
+def _config_flag(sub: Parser, *, required: bool = True) -> None:
+    text = "a config file or the name of a shipped one, FILE[:arg]; --config.KEY=VALUE changes it"
+    sub.add_argument("--config", required=required, metavar="FILE[:arg]", help=text)
 
-    def json_flag(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--json", action="store_true", help="print JSON")
 
-    def average_flag(sub: argparse.ArgumentParser) -> None:
-        text = "use the mean of the workdir's last N checkpoints, or of N up to --weights"
-        sub.add_argument("--average", type=positive, default=1, metavar="N", help=text)
+def _model_flags(sub: Parser) -> None:
+    group = sub.add_mutually_exclusive_group(required=True)
+    group.add_argument("--workdir", help="of a run; its best checkpoint is used")
+    text = "WORKDIR/checkpoints/STEP, or weights as others publish them"
+    group.add_argument("--weights", help=text)
 
-    sub = command("list", run_list, "models, configs and datasets that there are")
+
+def _json_flag(sub: Parser) -> None:
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _json_file_flag(sub: Parser) -> None:
+    text = "print JSON, or write it to FILE"
+    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+
+
+def _average_flag(sub: Parser) -> None:
+    text = "use the mean of the workdir's last N checkpoints, or of N up to --weights"
+    sub.add_argument("--average", type=positive, default=1, metavar="N", help=text)
+
+
+def _list_flags(sub: Parser) -> None:
     sub.add_argument("what", nargs="?", choices=("models", "configs", "datasets"))
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command(
-        "train", run_train, "train a config; resumes where the workdir holds a checkpoint"
-    )
-    config_flag(sub, required=True)
+
+def _train_flags(sub: Parser) -> None:
+    _config_flag(sub)
     sub.add_argument("--workdir", required=True, help="where everything of the run goes")
     sub.add_argument("--steps", type=int, help="stop earlier, after this many steps in all")
 
-    sub = command("eval", run_eval, "evaluate a trained model on every split of its config")
-    config_flag(sub, required=False)
-    model_flags(sub)
+
+def _eval_flags(sub: Parser) -> None:
+    _config_flag(sub, required=False)
+    _model_flags(sub)
     sub.add_argument("--knn", type=positive, metavar="K", help="also k-NN on frozen features")
     sub.add_argument("--probe", action="store_true", help="also a linear probe on frozen features")
     for score in TEXT_SCORES:
         text = f"also {score} of texts by beam search, 4 beams, alpha 0.6"
         sub.add_argument(f"--{score.replace('_', '-')}", action="store_true", help=text)
-    average_flag(sub)
-    json_flag(sub)
+    _average_flag(sub)
+    _json_flag(sub)
 
-    sub = command("predict", run_predict, "classify images")
-    model_flags(sub)
+
+def _predict_flags(sub: Parser) -> None:
+    _model_flags(sub)
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files")
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("fill-mask", run_fill_mask, "guess the words behind [MASK] in texts")
-    model_flags(sub)
+
+def _fill_mask_flags(sub: Parser) -> None:
+    _model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="with [MASK] where a word is missing")
     sub.add_argument("--top", type=positive, default=5, help="words to show for each (5)")
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("classify-text", run_classify_text, "classify texts, or pairs of texts")
-    model_flags(sub)
+
+def _classify_text_flags(sub: Parser) -> None:
+    _model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="two by two where pairs are compared")
     text = "texts two by two; published weights do not say that they compare, a run does"
     sub.add_argument("--pairs", action="store_true", help=text)
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("generate", run_generate, "write texts on, with a language model")
-    model_flags(sub)
+
+def _generate_flags(sub: Parser) -> None:
+    _model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="what to go on from")
     sub.add_argument(
         "--max-tokens", type=positive, default=64, help="at most so many new ones (64)"
@@ -109,25 +122,26 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--top-k", type=int, default=0, help="of the likeliest K tokens only")
     sub.add_argument("--top-p", type=float, default=1.0, help="of the likeliest with this much")
     sub.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("translate", run_translate, "texts by a sequence-to-sequence model")
-    model_flags(sub)
+
+def _translate_flags(sub: Parser) -> None:
+    _model_flags(sub)
     sub.add_argument("texts", nargs="+", metavar="TEXT", help="or -, for lines from stdin")
     sub.add_argument("--beam", type=positive, default=4, help="sequences searched at once (4)")
     sub.add_argument("--alpha", type=float, default=0.6, help="of the length penalty (0.6)")
-    average_flag(sub)
-    json_flag(sub)
+    _average_flag(sub)
+    _json_flag(sub)
 
-    sub = command(
-        "bench", run_bench, "measure a config: the step alone, the input alone, both together"
-    )
-    config_flag(sub, required=True)
+
+def _bench_flags(sub: Parser) -> None:
+    _config_flag(sub)
     sub.add_argument("--steps", type=positive, default=20, help="steps to measure (20)")
     sub.add_argument("--json", metavar="FILE", help="also write the results there")
 
-    sub = command("plan", run_plan, "compile a config's step for a TPU pod: memory, time, links")
-    config_flag(sub, required=True)
+
+def _plan_flags(sub: Parser) -> None:
+    _config_flag(sub)
     sub.add_argument("--topology", required=True, help="such as v5e:4x4, v6e:16x16, v5p:4x4x4")
     sub.add_argument("--slices", type=positive, metavar="N", help="of that topology (1)")
     text = "auto searches mesh, remat and microbatches; or sizes, such as data=4,fsdp=-1"
@@ -137,12 +151,11 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--program", choices=choices, default="train", help=text)
     text = "of the training split, for a run whose total is in epochs"
     sub.add_argument("--examples", type=positive, metavar="N", help=text)
-    text = "print JSON, or write it to FILE"
-    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    _json_file_flag(sub)
     sub.add_argument("--html", metavar="FILE", help="also a page with the roofline picture")
 
-    text = "prepare, describe, check or export a dataset, or learn a tokenizer from its text"
-    sub = command("data", run_data, text)
+
+def _data_flags(sub: Parser) -> None:
     sub.add_argument("action", choices=("prepare", "info", "check", "export", "tokenizer"))
     sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, text, tfds:NAME")
     sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
@@ -165,9 +178,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--sentinels", type=positive, default=0, help="tokenizer: T5's <extra_id_0> ... to add (0)"
     )
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("convert", run_convert, "weights from one format to another, every array checked")
+
+def _convert_flags(sub: Parser) -> None:
     text = "a directory or file of weights as others publish them, or a workdir"
     sub.add_argument("--from", dest="source", required=True, metavar="PATH", help=text)
     text = "a directory that does not exist yet"
@@ -179,26 +193,26 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", choices=choices, default="float32", help=text)
     text = "of a file of hf at most, such as 500MB; larger models become several (5GB)"
     sub.add_argument("--shard-size", metavar="SIZE", help=text)
-    json_flag(sub)
+    _json_flag(sub)
 
-    sub = command("inspect", run_inspect, "arrays of a checkpoint or of weights: names, shapes")
+
+def _inspect_flags(sub: Parser) -> None:
     sub.add_argument(
         "path", metavar="PATH", help="a workdir, WORKDIR/checkpoints/STEP, or published weights"
     )
-    json_flag(sub)
+    _json_flag(sub)
 
-    text = "runs side by side: final metrics, configs' differences, curves"
-    sub = command("compare", run_compare, text)
+
+def _compare_flags(sub: Parser) -> None:
     text = "of a run, or a directory of such; those that differ in the seed alone are one group"
     sub.add_argument("workdirs", nargs="+", metavar="WORKDIR", help=text)
     text = "as in metrics.jsonl, such as test/accuracy or loss; may be repeated (the usual ones)"
     sub.add_argument("--metric", action="append", metavar="NAME", help=text)
-    text = "print JSON, or write it to FILE"
-    sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    _json_file_flag(sub)
     sub.add_argument("--html", metavar="FILE", help="also a page with curves")
 
-    text = "the ladder of published results: list it, or run rungs of it and compare"
-    sub = command("reproduce", run_reproduce, text)
+
+def _reproduce_flags(sub: Parser) -> None:
     sub.add_argument("rungs", nargs="*", metavar="NAME", help="a rung; without one they are listed")
     text = "small: cut to a minute of one core, on real data; without a NAME all rungs"
     sub.add_argument("--scale", choices=("full", "small"), default="full", help=text)
@@ -209,9 +223,54 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--results", metavar="FILE", help=text)
     text = "write docs/ladder.md and the README's table from the file of results"
     sub.add_argument("--docs", action="store_true", help=text)
-    json_flag(sub)
+    _json_flag(sub)
 
-    for sub in commands.choices.values():
-        flags = [flag for action in sub._actions for flag in action.option_strings]
-        sub.set_defaults(flags=flags)
-    return parser
+
+# name, what it does, its flags, and its line of help
+COMMANDS = (
+    ("list", run_list, _list_flags, "models, configs and datasets that there are"),
+    (
+        "train",
+        run_train,
+        _train_flags,
+        "train a config; resumes where the workdir holds a checkpoint",
+    ),
+    ("eval", run_eval, _eval_flags, "evaluate a trained model on every split of its config"),
+    ("predict", run_predict, _predict_flags, "classify images"),
+    ("fill-mask", run_fill_mask, _fill_mask_flags, "guess the words behind [MASK] in texts"),
+    ("classify-text", run_classify_text, _classify_text_flags, "classify texts, or pairs of texts"),
+    ("generate", run_generate, _generate_flags, "write texts on, with a language model"),
+    ("translate", run_translate, _translate_flags, "texts by a sequence-to-sequence model"),
+    (
+        "bench",
+        run_bench,
+        _bench_flags,
+        "measure a config: the step alone, the input alone, both together",
+    ),
+    ("plan", run_plan, _plan_flags, "compile a config's step for a TPU pod: memory, time, links"),
+    (
+        "data",
+        run_data,
+        _data_flags,
+        "prepare, describe, check or export a dataset, or learn a tokenizer from its text",
+    ),
+    (
+        "convert",
+        run_convert,
+        _convert_flags,
+        "weights from one format to another, every array checked",
+    ),
+    ("inspect", run_inspect, _inspect_flags, "arrays of a checkpoint or of weights: names, shapes"),
+    (
+        "compare",
+        run_compare,
+        _compare_flags,
+        "runs side by side: final metrics, configs' differences, curves",
+    ),
+    (
+        "reproduce",
+        run_reproduce,
+        _reproduce_flags,
+        "the ladder of published results: list it, or run rungs of it and compare",
+    ),
+)

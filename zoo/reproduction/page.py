@@ -11,7 +11,7 @@ import msgspec
 
 from zoo.reproduction.ladder import LADDER, Rung
 from zoo.reproduction.plans import chip_hours
-from zoo.reproduction.results import Result, mean_and_spread, shown
+from zoo.reproduction.results import Result, as_flags, mean_and_spread, shown
 
 HEAD = ("rung", "published", "ours", "run on", "planned chip-hours", "command")
 BEGIN, END = "<!-- results: zoo reproduce --docs -->", "<!-- end of results -->"
@@ -143,7 +143,7 @@ def command(rung: Rung, result: Result | None) -> str:
     if result is None:
         words += ["--config.init_from=WEIGHTS"] if rung.start else []
     else:
-        words += [f"--config.{key}={text}" for key, text in result.changes.items()]
+        words += as_flags(result.changes)
     return shlex.join(words)
 
 

@@ -22,7 +22,7 @@ from zoo.experiment.run import run
 from zoo.reproduction.inputs import Inputs
 from zoo.reproduction.ladder import Rung, by_name
 from zoo.reproduction.plans import planned
-from zoo.reproduction.results import Result, Scale, append, mean_and_spread, shown
+from zoo.reproduction.results import Result, Scale, append, as_flags, mean_and_spread, shown
 from zoo.reproduction.small import small
 from zoo.training.checkpoint import Checkpoints, lower_is_better
 from zoo.training.resolve import resolve
@@ -192,7 +192,8 @@ def verdict(rung: Rung, results: list[Result]) -> str:
         return f"{ours}; {rung.source}"
     theirs = f"published {shown(metric, rung.published)}"
     if scale == "partial":
-        return f"{ours}; {theirs}; not the published recipe: {_told(results[0].changes)}"
+        told = shlex.join(as_flags(results[0].changes))
+        return f"{ours}; {theirs}; not the published recipe: {told}"
     low, high = (shown(metric, edge) for edge in rung.band)
     word = "reproduced" if passed(rung, results) else "NOT reproduced"
     return f"{ours}; {theirs}: {word} (a band of {low} to {high})"
@@ -200,10 +201,6 @@ def verdict(rung: Rung, results: list[Result]) -> str:
 
 def _beats(metric: str, value: float, guess: float) -> bool:
     return value < guess if lower_is_better(metric) else value > guess
-
-
-def _told(changes: Mapping[str, str]) -> str:
-    return " ".join(f"--config.{key}={shlex.quote(text)}" for key, text in changes.items())
 
 
 def _one(

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +78,11 @@ def mean_and_spread(results: Iterable[Result]) -> tuple[float, float]:
     """The mean over seeds and the sample's standard deviation; NaN of one run."""
     values = [one.value for one in results]
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def as_flags(changes: Mapping[str, str]) -> list[str]:
+    """Changes of a config as the command line has them."""
+    return [f"--config.{key}={text}" for key, text in changes.items()]
 
 
 def shown(metric: str, value: float, digits: int = 1) -> str:
