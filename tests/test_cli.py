@@ -220,6 +220,7 @@ def test_help_and_list_load_no_jax_and_answer_at_once():
     assert best < 1.5
 
 
+@pytest.mark.slow  # whose set-up has the TPU compiler
 def test_a_tpu_compiler_without_a_tpu_says_nothing():
     script = "from zoo.cli import main; main(['list', '--json']); import jax; jax.devices()"
     # Another process may be compiling with libtpu; JAX would not load it here then.

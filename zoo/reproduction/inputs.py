@@ -101,7 +101,7 @@ def write_task(kind: str, directory: Path) -> None:
 
     reviews   a sentence about a film, and whether it is favourable
     pairs     two of them, and whether the second one is
-    triples   the same, or a sentence of a program's manual as the second one
+    triples   the same, or a sentence of a program's manual as the second one; in MNLI's columns
     scores    two of them, and 4 where the second one is favourable, else 1
     numbers   a sentence with one number, and the question for it
     """
@@ -118,8 +118,9 @@ def write_task(kind: str, directory: Path) -> None:
 
 def _labelled(kind: str, split: str) -> Iterator[dict[str, Any]]:
     rows = [*read_rows(fetched("rotten_tomatoes") / f"{split}.jsonl")]
-    manual: list[str] = []
+    names, manual = ("text", "text_pair"), []
     if kind == "triples":
+        names = ("premise", "hypothesis")
         manual = (fetched("libreoffice_help") / "train.en").read_text().splitlines()
     for i, row in enumerate(rows):
         text, good = row["text"], row["label"] == "pos"
@@ -132,7 +133,7 @@ def _labelled(kind: str, split: str) -> Iterator[dict[str, Any]]:
             text, label = manual[i % len(manual)], "other"
         elif kind == "scores":
             label = 4.0 if good else 1.0
-        yield {"text": first, "text_pair": text, "label": label}
+        yield {names[0]: first, names[1]: text, "label": label}
 
 
 def _numbers() -> Iterator[tuple[str, dict[str, Any]]]:

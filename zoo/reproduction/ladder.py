@@ -319,7 +319,7 @@ LADDER: tuple[Rung, ...] = (
         "matched/exact_match", 83.06, (82.0, 84.1),
         "google-research/t5x, contrib/gpu: after a pre-training on the Pile", "not said",
         "T5 1.1 small (config.init_from) and its vocabulary, TFDS's glue",
-        Cut("triples", 45.0, steps=500, lr=10.0), start="t5_small",
+        Cut("triples", 45.0, steps=300, lr=10.0), start="t5_small",
     ),
     Rung(
         "bert_imdb", "a BERT of 1.9 M on film reviews", ("bert_imdb:phase1", "bert_imdb:phase2"),

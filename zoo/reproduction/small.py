@@ -6,7 +6,6 @@ data (see `zoo.reproduction.inputs`), and the peak rate of what fine-tunes.
 """
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +96,16 @@ def _data(rung: Rung, config: Config, inputs: Inputs) -> Any:
         "tokenizer": str(found.tokenizer),
         "train_split": found.train,
         "eval_splits": dict.fromkeys(names, found.test),
+        "fields": data.fields if rung.cut.data in ("help", "triples") else {},
     }
     match data:
         case PairData():
-            if rung.cut.data == "triples":
-                fields = {"hypothesis": "text_pair", "premise": "text"}
-                source = re.sub(
-                    r"\{(\w+)\}", lambda m: f"{{{fields[m[1]]}}}", data.fields["source"]
-                )
-                common["fields"] = {**data.fields, "source": source}
             return data.replace(**common, target_length=LENGTH)
         case MaskedData():
             return data.replace(**common, max_predictions=10)
         case QuestionData():
-            return data.replace(**common, fields={}, stride=32, max_question=16)
-    return data.replace(**common, fields={})
+            return data.replace(**common, stride=32, max_question=16)
+    return data.replace(**common)
 
 
 def _images(rung: Rung, data: ImageData, common: dict[str, Any], names: list[str]) -> ImageData:
