@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -139,12 +138,11 @@ def _device(result: Result) -> str:
 
 def command(rung: Rung, result: Result | None) -> str:
     """What to type for a rung, or for a run of it that is there."""
-    words = ["zoo", "reproduce", rung.name]
     if result is None:
-        words += ["--config.init_from=WEIGHTS"] if rung.start else []
+        flags = "--config.init_from=WEIGHTS" if rung.start else ""
     else:
-        words += as_flags(result.changes)
-    return shlex.join(words)
+        flags = as_flags(result.changes)
+    return f"zoo reproduce {rung.name} {flags}".rstrip()
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

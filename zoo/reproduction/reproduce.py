@@ -192,7 +192,7 @@ def verdict(rung: Rung, results: list[Result]) -> str:
         return f"{ours}; {rung.source}"
     theirs = f"published {shown(metric, rung.published)}"
     if scale == "partial":
-        told = shlex.join(as_flags(results[0].changes))
+        told = as_flags(results[0].changes)
         return f"{ours}; {theirs}; not the published recipe: {told}"
     low, high = (shown(metric, edge) for edge in rung.band)
     word = "reproduced" if passed(rung, results) else "NOT reproduced"

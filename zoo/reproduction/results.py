@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -80,9 +81,9 @@ def mean_and_spread(results: Iterable[Result]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def as_flags(changes: Mapping[str, str]) -> list[str]:
-    """Changes of a config as the command line has them."""
-    return [f"--config.{key}={text}" for key, text in changes.items()]
+def as_flags(changes: Mapping[str, str]) -> str:
+    """Changes of a config as one types them."""
+    return " ".join(f"--config.{key}={shlex.quote(text)}" for key, text in changes.items())
 
 
 def shown(metric: str, value: float, digits: int = 1) -> str:
