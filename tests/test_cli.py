@@ -261,12 +261,16 @@ def test_every_shipped_config_is_listed(capsys):
         ("--config.accumulate=0", "config.accumulate: Expected `int` >= 1"),
         ("--config.keep_last=0", "config.keep_last: Expected `int` >= 1"),
         ("--config.ema_decay=1.0", "config.ema_decay: Expected `float` < 1.0"),
+        ("--config.seed=99999999999999999999", "config.seed: Expected `int` <= 2147483647"),
+        ("--config.total=1e400 steps", "config.total: '1e400 steps' is longer than any run"),
+        ("--config.=1", "a part of KEY is empty"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, override, expected):
     workdir = str(tmp_path / "w")
     argv = ["train", "--config", config, "--workdir", workdir, override]
     assert expected in failing(capsys, *argv)
+    assert not Path(workdir).exists()
 
 
 @pytest.mark.parametrize(
@@ -281,12 +285,67 @@ def test_a_wrong_value_is_one_line_that_names_it(config, tmp_path, capsys, overr
         (["data", "prepare", "digits"], "needs --out"),
         (["data", "tokenizer", "text"], "needs --out"),
         (["data", "tokenizer", "mnist", "--out", "w"], "'mnist' holds images"),
+        (
+            ["data", "export", "digits", "--out", "w", "--split", "a", "--split", "b"],
+            "--split once",
+        ),
+        (["data", "info", "digits", "--count", "7"], "zoo data info takes no --count"),
         (["list", "--jsn"], "did you mean '--json'?"),
+        ([], "the following arguments are required: COMMAND; see zoo --help"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train", "--config", "digits_vit"], "required: --workdir; see zoo train --help"),
+        (["train", "--config", "digits_vit", "--workdir", ""], "--workdir: it is empty"),
+        (
+            ["train", "--config", "digits_vit", "--workdir", "w", "--steps", "-3"],
+            "'-3' is no whole",
+        ),
+        (["predict", "--workdir", "w", ""], "IMAGE: it is empty"),
+        (["bench", "--config", "digits_vit", "--steps", "0"], "'0' is no whole number from 1"),
+        (["bench", "--config", "digits_vit", "--json", "/tmp"], "/tmp: it is a directory"),
+        (["plan", "--config", "digits_vit", "--topology", "v5e:0x4"], "'v5e:0x4': write"),
+        (["reproduce", "--results", "/nowhere/x.jsonl"], "no file of results /nowhere/x.jsonl"),
+        (["reproduce", "--results", "/tmp"], "cannot read the results in /tmp: Is a directory"),
+        (["reproduce", "digits", "--docs"], "--docs writes pages and runs nothing"),
         (["predict", "--workdir", "w", "x.png", "--config.a=1"], "and this command takes none"),
     ],
 )
 def test_a_wrong_word_is_one_line_with_the_fix(capsys, argv, expected):
     assert expected in failing(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("list.json", "[1, 2]", "list.json holds no config: its JSON is no object"),
+        ("exit.py", "import sys\nsys.exit(3)", "exit.py: SystemExit: 3"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, capsys, name, text, expected):
+    path = tmp_path / name
+    path.write_text(text)
+    argv = ["train", "--config", str(path), "--workdir", str(tmp_path / "w")]
+    assert expected in failing(capsys, *argv)
+
+
+def test_results_that_are_no_text_are_named(tmp_path, capsys):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"\xff\xfe\n")
+    assert "it is no text" in failing(capsys, "reproduce", "--results", str(path))
+
+
+def test_data_that_cannot_be_read_are_counted_and_named(tmp_path, capsys):
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    (tmp_path / "test" / "cat" / "1.png").write_bytes(b"no image")
+    assert main(["data", "check", "folder", "--dir", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["splits"][0]["count"] == 1
+    assert captured.err.startswith("zoo: 1 cannot be read, first ")
+    assert "1.png" in captured.err
+
+
+def test_neighbours_are_no_more_than_examples(workdir, capsys):
+    message = failing(capsys, "eval", "--workdir", str(workdir), "--knn", "100000")
+    assert "--knn 100000 is more than the 1437 examples" in message
 
 
 def test_a_missing_or_broken_image_is_named(workdir, tmp_path, capsys):

@@ -15,14 +15,14 @@ from zoo.planning.topology import quiet_without_tpu
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: one of `zoo.commands.exits`; 1 is a traceback."""
     argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
-    parser = make_parser()
-    args, unknown = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING, format="zoo: %(message)s")
     # Orbax logs tracebacks of what it also raises.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     quiet_without_tpu()
     try:
+        args, unknown = make_parser().parse_known_args(argv)
         if unknown:
             flags = [*args.flags, "--config.KEY"]
             raise UserError(f"unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}")

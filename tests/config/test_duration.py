@@ -34,6 +34,11 @@ def test_what_is_no_duration_is_named(text):
         parse_duration(text)
 
 
+def test_no_run_is_endless():
+    with pytest.raises(ValueError, match=r"'1e400 steps' is longer than any run"):
+        parse_duration("1e400 steps")
+
+
 def test_images_have_no_tokens():
     with pytest.raises(ValueError, match="have no tokens; use examples"):
         Clock(batch_size=2, examples_per_epoch=4).steps("10 tokens")

@@ -188,5 +188,5 @@ def test_after_the_end_tokens_are_zero():
 
 
 def test_a_negative_alpha_is_refused():
-    with pytest.raises(ValueError, match=r"alpha -0\.5 is negative"):
+    with pytest.raises(ValueError, match=r"alpha -0\.5 is negative or no number"):
         wu_penalty(-0.5)

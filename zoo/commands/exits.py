@@ -9,7 +9,10 @@ from zoo.config import UserError
 # Besides these, 69: another host did not come, left or hangs.
 EXIT_DONE, EXIT_USER, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 75, 130
 # What a file system refuses, at whatever place: not our fault.
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 def complain(error: BaseException) -> int | None:

@@ -1,6 +1,7 @@
 """The subcommands and their flags; light to import, so that `zoo --help` is instant."""
 
 import argparse
+from typing import NoReturn
 
 from zoo.commands.run import (
     TEXT_SCORES,
@@ -20,15 +21,21 @@ from zoo.commands.run import (
     run_train,
     run_translate,
 )
-from zoo.config.flags import positive
+from zoo.config import UserError
+from zoo.config.flags import not_negative, path, positive
 
-Parser = argparse.ArgumentParser
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in a line what is wrong with a command, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def make_parser() -> Parser:
     """All subcommands and their flags."""
     text = "Train, evaluate and use Transformers in JAX, on any mesh."
-    parser = argparse.ArgumentParser(prog="zoo", description=text)
+    parser = Parser(prog="zoo", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, add_flags, text in COMMANDS:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -45,9 +52,9 @@ def _config_flag(sub: Parser, *, required: bool = True) -> None:
 
 def _model_flags(sub: Parser) -> None:
     group = sub.add_mutually_exclusive_group(required=True)
-    group.add_argument("--workdir", help="of a run; its best checkpoint is used")
+    group.add_argument("--workdir", type=path, help="of a run; its best checkpoint is used")
     text = "WORKDIR/checkpoints/STEP, or weights as others publish them"
-    group.add_argument("--weights", help=text)
+    group.add_argument("--weights", type=path, help=text)
 
 
 def _json_flag(sub: Parser) -> None:
@@ -71,8 +78,10 @@ def _list_flags(sub: Parser) -> None:
 
 def _train_flags(sub: Parser) -> None:
     _config_flag(sub)
-    sub.add_argument("--workdir", required=True, help="where everything of the run goes")
-    sub.add_argument("--steps", type=int, help="stop earlier, after this many steps in all")
+    sub.add_argument("--workdir", type=path, required=True, help="where everything of the run goes")
+    sub.add_argument(
+        "--steps", type=not_negative, help="stop earlier, after this many steps in all"
+    )
 
 
 def _eval_flags(sub: Parser) -> None:
@@ -89,7 +98,7 @@ def _eval_flags(sub: Parser) -> None:
 
 def _predict_flags(sub: Parser) -> None:
     _model_flags(sub)
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files")
+    sub.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="PNG or JPEG files")
     sub.add_argument("--top", type=positive, default=5, help="classes to show (5)")
     _json_flag(sub)
 
@@ -121,7 +130,7 @@ def _generate_flags(sub: Parser) -> None:
     group.add_argument("--temperature", type=float, default=1.0, help="below 1 is less random (1)")
     sub.add_argument("--top-k", type=int, default=0, help="of the likeliest K tokens only")
     sub.add_argument("--top-p", type=float, default=1.0, help="of the likeliest with this much")
-    sub.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
+    sub.add_argument("--seed", type=not_negative, default=0, help="another seed, another text (0)")
     _json_flag(sub)
 
 
@@ -158,15 +167,13 @@ def _plan_flags(sub: Parser) -> None:
 def _data_flags(sub: Parser) -> None:
     sub.add_argument("action", choices=("prepare", "info", "check", "export", "tokenizer"))
     sub.add_argument("name", metavar="NAME", help="digits, mnist, ..., folder, text, tfds:NAME")
-    sub.add_argument("--dir", help="the dataset's files; default $ZOO_DATA_DIR/NAME")
-    sub.add_argument("--out", help="where prepare, export and tokenizer put their files")
+    sub.add_argument("--dir", type=path, help="the dataset's files; default $ZOO_DATA_DIR/NAME")
+    sub.add_argument("--out", type=path, help="where prepare, export and tokenizer put their files")
     sub.add_argument("--split", action="append", help="only this split; may be repeated")
-    sub.add_argument("--count", type=positive, default=3, help="export: how many examples (3)")
+    sub.add_argument("--count", type=positive, help="export: how many examples (3)")
     kinds = "tokenizer: wordpiece (BERT's), bpe (GPT-2's) or sentencepiece (T5's)"
-    sub.add_argument("--kind", default="wordpiece", help=kinds)
-    sub.add_argument(
-        "--vocab-size", type=positive, default=8000, help="tokenizer: how many tokens (8000)"
-    )
+    sub.add_argument("--kind", help=kinds)
+    sub.add_argument("--vocab-size", type=positive, help="tokenizer: how many tokens (8000)")
     sub.add_argument(
         "--field", action="append", help="tokenizer: of an example (text); may be repeated"
     )
@@ -176,16 +183,16 @@ def _data_flags(sub: Parser) -> None:
         help="tokenizer: whether capitals go (in wordpiece they do)",
     )
     sub.add_argument(
-        "--sentinels", type=positive, default=0, help="tokenizer: T5's <extra_id_0> ... to add (0)"
+        "--sentinels", type=positive, help="tokenizer: T5's <extra_id_0> ... to add (0)"
     )
     _json_flag(sub)
 
 
 def _convert_flags(sub: Parser) -> None:
     text = "a directory or file of weights as others publish them, or a workdir"
-    sub.add_argument("--from", dest="source", required=True, metavar="PATH", help=text)
+    sub.add_argument("--from", dest="source", type=path, required=True, metavar="PATH", help=text)
     text = "a directory that does not exist yet"
-    sub.add_argument("--to", dest="target", required=True, metavar="PATH", help=text)
+    sub.add_argument("--to", dest="target", type=path, required=True, metavar="PATH", help=text)
     text = "of what is written: zoo (default; of a run hf), hf (Hugging Face), timm, npz"
     sub.add_argument("--format", choices=("hf", "timm", "npz", "zoo"), help=text)
     choices = ("float32", "bfloat16", "float16")
@@ -205,7 +212,7 @@ def _inspect_flags(sub: Parser) -> None:
 
 def _compare_flags(sub: Parser) -> None:
     text = "of a run, or a directory of such; those that differ in the seed alone are one group"
-    sub.add_argument("workdirs", nargs="+", metavar="WORKDIR", help=text)
+    sub.add_argument("workdirs", type=path, nargs="+", metavar="WORKDIR", help=text)
     text = "as in metrics.jsonl, such as test/accuracy or loss; may be repeated (the usual ones)"
     sub.add_argument("--metric", action="append", metavar="NAME", help=text)
     _json_file_flag(sub)
@@ -218,9 +225,9 @@ def _reproduce_flags(sub: Parser) -> None:
     sub.add_argument("--scale", choices=("full", "small"), default="full", help=text)
     sub.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs, seeds 0 to N-1")
     text = "where runs go, each in its own folder (runs/reproduce)"
-    sub.add_argument("--workdir", default="runs/reproduce", help=text)
+    sub.add_argument("--workdir", type=path, default="runs/reproduce", help=text)
     text = "the file that each run adds a line to (docs/results.jsonl of the project)"
-    sub.add_argument("--results", metavar="FILE", help=text)
+    sub.add_argument("--results", type=path, metavar="FILE", help=text)
     text = "write docs/ladder.md and the README's table from the file of results"
     sub.add_argument("--docs", action="store_true", help=text)
     _json_flag(sub)

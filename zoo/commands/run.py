@@ -27,8 +27,12 @@ def exact(value: float | int | str) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def check_folder(name: str) -> None:
-    """Raises a UserError where a file cannot be written for want of its folder."""
+def check_target(name: str | None) -> None:
+    """Raises a UserError where a file that is asked for cannot be written; - is no file."""
+    if name in (None, "-"):
+        return
+    if Path(name).is_dir():
+        raise UserError(f"cannot write {name}: it is a directory, give a file")
     if not Path(name).parent.is_dir():
         raise UserError(f"cannot write {name}: there is no such folder")
 
@@ -154,8 +158,7 @@ def run_bench(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     from zoo.experiment.bench import bench
 
-    if args.json:
-        check_folder(args.json)
+    check_target(args.json)
     found = bench(config, steps=args.steps)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
@@ -174,9 +177,8 @@ def run_plan(args: argparse.Namespace) -> int:
             raise UserError(f"--mesh {args.mesh!r}: write auto, or sizes such as data=4,fsdp=-1")
         overrides[f"mesh.{axis.strip()}"] = value
     config = load_config(args.config, overrides)
-    for name in (args.json, args.html):
-        if name and name != "-":
-            check_folder(name)
+    check_target(args.json)
+    check_target(args.html)
     from zoo.planning.lines import plan_lines, search_lines
     from zoo.planning.plan import plan, to_dict
 
@@ -213,8 +215,7 @@ def run_compare(args: argparse.Namespace) -> None:
     for name in (args.json, args.html):
         if name and Path(name).is_dir():
             raise UserError(f"cannot write {name}, a directory: name runs before --json and --html")
-        if name and name != "-":
-            check_folder(name)
+        check_target(name)
     compared = compare(args.workdirs, args.metric or ())
     found = to_dict(compared)
     if args.html:
@@ -226,12 +227,26 @@ def run_compare(args: argparse.Namespace) -> None:
     show(found, compare_lines(compared), args.json == "-")
 
 
-def run_data(args: argparse.Namespace) -> int:
+# Of each action of zoo data, besides --dir and --json.
+DATA_FLAGS = {
+    "prepare": ("out", "split"),
+    "info": (),
+    "check": ("split",),
+    "export": ("out", "split", "count"),
+    "tokenizer": ("out", "split", "kind", "vocab_size", "field", "lowercase", "sentinels"),
+}
+
+
+def run_data(args: argparse.Namespace) -> None:
     """zoo data prepare | info | check | export | tokenizer."""
+    for name in {name for names in DATA_FLAGS.values() for name in names}:
+        if getattr(args, name) is not None and name not in DATA_FLAGS[args.action]:
+            raise UserError(f"zoo data {args.action} takes no --{name.replace('_', '-')}")
     if args.action in ("prepare", "export", "tokenizer") and not args.out:
         raise UserError(f"zoo data {args.action} needs --out DIR")
     if args.action == "tokenizer" or (args.action == "info" and args.name == "text"):
-        return run_text_data(args)
+        run_text_data(args)
+        return
     from zoo.config.data import ImageData
     from zoo.data import export, prepare
 
@@ -241,17 +256,20 @@ def run_data(args: argparse.Namespace) -> int:
     elif args.action == "info":
         found = prepare.info(data)
     elif args.action == "export":
-        split = (args.split or ["test"])[0]
-        found = export.export(data, Path(args.out), split=split, count=args.count)
+        split, *others = args.split or ["test"]
+        if others:
+            raise UserError("zoo data export writes examples of one split: give --split once")
+        found = export.export(data, Path(args.out), split=split, count=args.count or 3)
     else:
         splits = args.split or prepare.list_splits(data)
         found = {"splits": [prepare.check(data, split) for split in splits]}
     show(found, [json.dumps(found, indent=2)], args.json)
-    sound = args.action != "check" or all(one["ok"] for one in found["splits"])
-    return EXIT_DONE if sound else EXIT_USER
+    if args.action == "check" and not all(split["ok"] for split in found["splits"]):
+        bad = [one for split in found["splits"] for one in split["unreadable"]]
+        raise UserError(f"{len(bad)} cannot be read, first {bad[0]['name']}: {bad[0]['reason']}")
 
 
-def run_text_data(args: argparse.Namespace) -> int:
+def run_text_data(args: argparse.Namespace) -> None:
     """zoo data info text, zoo data tokenizer."""
     from zoo.config.data import TextData
     from zoo.data.text.records import field_texts, info
@@ -262,16 +280,15 @@ def run_text_data(args: argparse.Namespace) -> int:
         found = info(data)
     else:
         made = train_tokenizer(
-            args.kind,
+            args.kind or "wordpiece",
             field_texts(data, args.split or ["train"], args.field or ["text"]),
-            args.vocab_size,
+            args.vocab_size or 8000,
             args.out,
             lowercase=args.lowercase,
-            sentinels=args.sentinels,
+            sentinels=args.sentinels or 0,
         )
         found = {"dir": args.out, "kind": made.kind, "size": made.size, "hash": made.fingerprint}
     show(found, [json.dumps(found, indent=2)], args.json)
-    return EXIT_DONE
 
 
 def run_convert(args: argparse.Namespace) -> None:
@@ -292,12 +309,18 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
     rungs = [by_name(name) for name in args.rungs]
     path = Path(args.results) if args.results else RESULTS
+    known = read(path)
+    changed = rungs or args.overrides or args.scale != "full"
+    if args.docs and changed:
+        raise UserError("--docs writes pages and runs nothing: leave all but --results out")
+    if args.results and not path.exists() and not changed:
+        raise UserError(f"there is no file of results {path}")
     if args.docs:
-        written = page.write_docs(CONFIG_DIR.parent, read(path))
+        written = page.write_docs(CONFIG_DIR.parent, known)
         show([str(one) for one in written], [str(one) for one in written], args.json)
         return EXIT_DONE
     if not rungs and args.scale == "full":
-        found, lines = page.listing(read(path))
+        found, lines = page.listing(known)
         show(found, lines, args.json)
         return EXIT_DONE
     from zoo.sharding.hosts import joined

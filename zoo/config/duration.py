@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 UNITS = ("steps", "epochs", "examples", "tokens")
+_MOST = 1e16
 _PATTERN = re.compile(r"([0-9][0-9_]*(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*([a-z]+)")
 
 
@@ -41,4 +42,7 @@ def parse_duration(text: str) -> tuple[float, str]:
     unit = unit if unit.endswith("s") else unit + "s"
     if not match or unit not in UNITS:
         raise ValueError(f"{text!r} is no duration: write a number and one of {', '.join(UNITS)}")
-    return float(match[1].replace("_", "")), unit
+    amount = float(match[1].replace("_", ""))
+    if amount > _MOST:
+        raise ValueError(f"{text!r} is longer than any run: give at most {_MOST:.0e} {unit}")
+    return amount, unit

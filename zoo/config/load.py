@@ -57,6 +57,8 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
             tree = json.loads(path.read_text())
         except ValueError as error:
             raise ConfigError(f"{path} is no JSON: {error}") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds no config: its JSON is no object")
     else:
         tree = _run(path, arg)
     return _parse_changed(tree, overrides or {}, origin=str(path))
@@ -141,7 +143,7 @@ def _run(path: Path, arg: str) -> dict[str, Any]:
         spec.loader.exec_module(module)
         config = module.get_config(arg) if arg else module.get_config()
         return json.loads(config.to_json_best_effort())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
 
 
@@ -153,6 +155,8 @@ def _override(tree: Any, key: str, text: str) -> Any:
         value = text
     value = {"true": True, "false": False, "null": None}.get(text, value)
     head, _, rest = key.partition(".")
+    if not head:
+        raise ConfigError("--config.KEY=VALUE: a part of KEY is empty")
     if isinstance(tree, list):
         if not head.isdigit() or int(head) >= len(tree):
             raise ConfigError(f"--config.…{key}: {head!r} is no index of a list of {len(tree)}")

@@ -68,7 +68,7 @@ class Config(Section, frozen=True):
     data: AnyData
     task: TaskConfig = TaskConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     total: str = "10 epochs"  # how long to train
     accumulate: Count = 1  # microbatches that one optimizer step adds up
     ema_decay: Annotated[float, Meta(ge=0, lt=1)] | None = (

@@ -10,6 +10,7 @@ from zoo.evaluation.evaluate import evaluate, make_evaluator
 from zoo.evaluation.features import extract_features, knn_accuracy, probe_accuracy
 from zoo.inference.text_scores import TextScorer
 from zoo.sharding.mesh import make_mesh
+from zoo.tasks.classify import vision_parts
 from zoo.training.weights import open_weights
 
 
@@ -48,6 +49,11 @@ def evaluate_weights(
     mesh = make_mesh(config.mesh)
     params = weights.load(mesh, config, average=average)
     check_classes(config)
+    if neighbours or probe:
+        vision_parts(config)
+        count = len(open_rows(config.data, config.data.train_split, train=False))
+        if neighbours and neighbours > count:
+            raise UserError(f"--knn {neighbours} is more than the {count} examples to train on")
     evaluator = make_evaluator(config, mesh)
     metrics: dict[str, float | int | str] = {"step": weights.step}
     for name, split in config.data.eval_splits.items():

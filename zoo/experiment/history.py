@@ -17,7 +17,9 @@ def read_history(path: Path) -> tuple[History, int]:
     """
     history: History = {}
     unreadable = 0
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    )
     for line in filter(str.strip, lines):
         try:
             record = json.loads(line)

@@ -1,6 +1,7 @@
 """A whole experiment: train, look at what was learnt, write the report."""
 
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Outcome:
 
 def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome:
     """Trains and writes `report.html`; see `zoo.training.loop.train` for what it raises."""
+    new = not workdir.exists()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,6 +43,10 @@ def run(config: Config, workdir: Path, *, stop_at: int | None = None) -> Outcome
     except Diverged:
         if jax.process_index() == 0:
             write_report(workdir, artifacts=None)  # the curves show how it came to that
+        raise
+    except UserError:
+        if new and not any(path.is_file() for path in workdir.rglob("*")):
+            shutil.rmtree(workdir, ignore_errors=True)  # nothing was begun
         raise
     if result.stopped_by_signal:
         line = f"stopped by a signal after step {result.step}, saved; the same command goes on"

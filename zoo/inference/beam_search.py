@@ -3,6 +3,7 @@
 It knows a model by one function, which reads one token a row and gives the scores of the next.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,10 +41,12 @@ def wu_penalty(alpha: float) -> Penalty:
     """((5 + n) / 6)^alpha of a sequence of n tokens, EOS among them (Wu 2016, arXiv 1609.08144).
 
     Raises:
-      ValueError: alpha is negative.
+      ValueError: alpha is negative or no number.
     """
-    if alpha < 0:
-        raise ValueError(f"alpha {alpha} is negative: 0 is no penalty, 0.6 the usual one")
+    if not 0 <= alpha < math.inf:
+        raise ValueError(
+            f"alpha {alpha} is negative or no number: 0 is no penalty, 0.6 the usual one"
+        )
     return lambda length: ((5 + length) / 6) ** alpha
 
 

@@ -77,7 +77,8 @@ class TextScorer:
     ):
         data = config.data
         if not isinstance(data, PairData):
-            raise UserError(f"scores {list(scores)} are of data of kind 'seq2seq'")
+            flag = f"--{scores[0].replace('_', '-')}"
+            raise UserError(f"{flag} is for data of kind 'seq2seq': this model writes no targets")
         for score in scores:
             if score != "exact_match":
                 _library(score)

@@ -20,7 +20,7 @@ _WITHOUT_TPU = {
     "TPU_STDERR_LOG_LEVEL": "3",
 }
 _GOOGLE = "0x1ae0"  # as a maker of PCI devices
-TOPOLOGY = re.compile(r"(\w+):\d+x\d+(?:x\d+)?")
+TOPOLOGY = re.compile(r"(\w+):[1-9]\d*x[1-9]\d*(?:x[1-9]\d*)?")
 
 
 def quiet_without_tpu() -> None:

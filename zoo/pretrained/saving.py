@@ -96,16 +96,21 @@ def save(
         raise UserError(f"{out} is there already: give another --to, or remove it")
     if shard_size is not None and format != "hf":
         raise UserError(f"--format {format} is one file: leave --shard-size out, or write hf")
+    if format == "npz" and dtype != "float32":
+        raise UserError(f"--format npz is written in float32: leave --dtype {dtype} out")
     limit = parse_size(SIZE) if shard_size is None else shard_size
+    if format not in ("zoo", "npz"):  # npz's own code computes positions
+        model = _with_learned_positions(model)
+    module = None if format == "zoo" else _choose(model, format, out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
             work = Path(temporary) / "made"
             work.mkdir()
-            if format == "zoo":
+            if module is None:
                 _native(model, work, DTYPES[dtype])
             else:
-                _foreign(model, work, format, DTYPES[dtype], limit)
+                _foreign(model, module, work, format, DTYPES[dtype], limit)
             if out.exists():
                 out.rmdir()
             work.rename(out)
@@ -123,17 +128,14 @@ def _native(model: Model, out: Path, dtype: np.dtype) -> None:
         model.tokenizer.save(out / native.TOKENIZER)
 
 
-def _foreign(model: Model, out: Path, format: str, dtype: np.dtype, limit: int) -> None:
-    if format != "npz":  # whose own code computes them
-        model = _with_learned_positions(model)
-    module = _choose(model, format, out)
+def _foreign(
+    model: Model, module: Any, out: Path, format: str, dtype: np.dtype, limit: int
+) -> None:
     cfg = model.config.model
     arrays, make = export(module.layout(cfg), model.shapes, model.read)
     own = {module.publish(name, cfg): name for name in arrays}
     specs = specs_of({new: arrays[name] for new, name in own.items()}, dtype)
     if format == "npz":
-        if dtype != DTYPES["float32"]:
-            raise UserError(f"--format npz is written in float32: leave --dtype {dtype.name} out")
         write_npz(out / "model.npz", specs, lambda new: make(own[new]))
         return
     if format == "timm":

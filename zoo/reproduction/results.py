@@ -60,10 +60,14 @@ def read(path: Path) -> list[Result]:
     """All results, the oldest first; of runs of the same thing, the newest alone.
 
     Raises:
-      UserError: a line that is no result.
+      UserError: it cannot be read, or has a line that is no result.
     """
     found: dict[Any, Result] = {}
-    lines = path.read_text().splitlines() if path.exists() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(f"cannot read the results in {path}: {reason}") from error
     for number, line in enumerate(lines, 1):
         try:
             one = msgspec.json.decode(line, type=Result)

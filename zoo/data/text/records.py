@@ -201,7 +201,8 @@ def _named(source: str) -> list[str]:
 
 
 def _no_field(field: str, fields: tuple[str, ...], where: str) -> UserError:
+    near = nearest(field, fields)
+    have = "" if near.startswith("; there are") else f" it has {', '.join(fields)};"
     return UserError(
-        f"{where} has no field {field!r}{nearest(field, list(fields))}: it has "
-        f"{', '.join(fields)}; data.fields names one by another"
+        f"{where} has no field {field!r}{near};{have} data.fields names one by another"
     )
