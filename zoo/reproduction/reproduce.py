@@ -213,6 +213,7 @@ def _one(
 ) -> Result:
     """All stages of one seed, and the evaluation of its last step."""
     start = _start(rung, place, scale, say)
+    metric = (rung.cut.metric if scale == "small" else "") or rung.metric
     seconds, steps = 0.0, 0
     if rung.evaluate_only:
         config = _config(rung, rung.config, place, scale, seed, changes, start)
@@ -227,8 +228,10 @@ def _one(
             rows, size = told.clock.examples_per_epoch, told.clock.batch_size
             say(f"  data       {config.data.name}, {rows:,} examples to train on")
             say(f"  train      {stage}, {told.total_steps:,} steps of {size}: {into}")
-            if run(config, into).stopped_by_signal:
+            outcome = run(config, into)
+            if outcome.stopped_by_signal:
                 raise StoppedBySignal
+            metrics = {"step": told.total_steps, **outcome.metrics}
             seconds += _seconds(into, size)
             steps, start = told.total_steps, str(into)
         judge = None
@@ -236,14 +239,11 @@ def _one(
             judge = _config(
                 rung, rung.config, place, scale, seed, {**changes, **rung.judged_on}, None
             )
-        newest = Checkpoints(workdir / "checkpoints", read_only=True).steps()[-1]
-        metrics = evaluate_weights(
-            str(workdir / "checkpoints" / str(newest)),
-            judge,
-            scores=rung.scores,
-            average=1 if scale == "small" else rung.average,
-        )
-    metric = (rung.cut.metric if scale == "small" else "") or rung.metric
+        average = 1 if scale == "small" else rung.average
+        if judge or rung.scores or average > 1 or metric not in metrics:
+            newest = Checkpoints(workdir / "checkpoints", read_only=True).steps()[-1]
+            weights = str(workdir / "checkpoints" / str(newest))
+            metrics = evaluate_weights(weights, judge, scores=rung.scores, average=average)
     value = float(metrics[metric])
     say(f"  evaluated  {metric} {shown(metric, value)} at step {metrics['step']}")
     return Result(
