@@ -3,9 +3,8 @@
 Source: Raffel 2020 (arXiv 1910.10683), section 3.7: a million steps of 2,048 rows, some 1 T tokens;
   google-research/t5x, examples/t5/t5_1_1: sizes, rates, no dropout (its example on C4 stops after
   100,000 steps of 256 rows); no loss is published. NVIDIA's rerun on the Pile (t5x/contrib/gpu), as
-  long, but by AdamW, then fine-tuned (configs/t5_mnli.py): small MNLI 83.06, SQuAD 78.33 / 86.63
-  (exact / F1), 7.48 days on 8 x A100; large 90.50, 87.31 / 94.04; xl MNLI 91.15. Not reproduced
-  here.
+  long, but by AdamW, then fine-tuned (t5_mnli): small MNLI 83.06, SQuAD 78.33 / 86.63 (exact / F1),
+  7.48 days on 8 x A100; large 90.50, 87.31 / 94.04; xl MNLI 91.15. Not reproduced here.
 Data: c4/en of TFDS. T5's vocabulary, cc_all.32000, has 32,100 pieces with its 100
   sentinels, and the table 32,128 rows: put sentencepiece.model at ~/zoo_data/t5.
 Command: zoo train --config t5_11_c4:small --workdir runs/t5_small

@@ -160,7 +160,7 @@ def test_fields_are_renamed_and_missing_ones_say_what_there_is(tmp_path):
     assert records.fields == ("sentence", "label", "text")
     with pytest.raises(UserError, match=r"train.tsv:3 has no field 'texts'; did you mean 'text'"):
         records[1]["texts"]
-    with pytest.raises(UserError, match=r"no field 'sentance'; did you mean 'sentence'\?: it has "):
+    with pytest.raises(UserError, match=r"no field 'sentance'; did you mean 'sentence'\?; it has "):
         open_records(text(tmp_path, fields={"text": "sentance"}), "train")
 
 
