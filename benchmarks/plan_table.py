@@ -35,6 +35,8 @@ IMAGENET = 1_281_167
 TEN = {"model.num_classes": "10"}
 HUNDRED = {"model.num_classes": "100"}
 NONE = "not said"
+# Of billions of parameters: each chip keeps its part of them, and recomputes its activations.
+SHARDED = {"mesh.data": "1", "mesh.fsdp": "-1", "model.remat": "full"}
 # Rows of GLUE's training splits, of classes.
 GLUE = {
     "cola": (8_551, 2),
@@ -93,13 +95,7 @@ ROWS = [
     ),
     Row("squad:1.1", "v5e:2x2", "one GPU", vocabulary(30_522), 88_641),
     Row("t5_11_c4:small", "v5e:8x8", NONE, {}),
-    # Three billion parameters over all chips; Adafactor keeps no moments of them.
-    Row(
-        "t5_11_c4:xl",
-        "v5e:16x16",
-        NONE,
-        {"mesh.data": "1", "mesh.fsdp": "-1", "model.remat": "full"},
-    ),
+    Row("t5_11_c4:xl", "v5e:16x16", NONE, SHARDED),
     Row("t5_mnli:small", "v5e:2x4", NONE, {}, GLUE["mnli"][0]),
     Row("wmt_vaswani:base", "v5e:2x4", "8 P100, 12 h", vocabulary(37_000)),
     Row("wmt_vaswani:big", "v5e:2x4", "8 P100, 3.5 days", vocabulary(37_000)),
@@ -108,12 +104,7 @@ ROWS = [
     Row("lm1b", "v5e:2x2", "v3-8: 4 chips, 13 h 18", {}),
     # 12 rows a device, five times a step, as nanoGPT.
     Row("gpt2_124m", "v5e:2x4", "8 A100, 4 days", {"accumulate": "5"}),
-    Row(
-        "gpt2_124m:gpt2-xl",
-        "v5e:4x8",
-        NONE,
-        {"mesh.data": "1", "mesh.fsdp": "-1", "model.remat": "full"},
-    ),
+    Row("gpt2_124m:gpt2-xl", "v5e:4x8", NONE, SHARDED),
     Row("llama_1b", "v4:4x8x8", "v4-512: 256 chips", {}),
     Row("llama_1b", "v5e:16x16", NONE, {}),
     Row("bert_imdb", "v5e:2x2", "a laptop", vocabulary(8_000)),

@@ -51,8 +51,9 @@ def evaluate_weights(
     check_classes(config)
     if neighbours or probe:
         vision_parts(config)
+    if neighbours:
         count = len(open_rows(config.data, config.data.train_split, train=False))
-        if neighbours and neighbours > count:
+        if neighbours > count:
             raise UserError(f"--knn {neighbours} is more than the {count} examples to train on")
     evaluator = make_evaluator(config, mesh)
     metrics: dict[str, float | int | str] = {"step": weights.step}

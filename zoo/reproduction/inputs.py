@@ -118,9 +118,9 @@ def write_task(kind: str, directory: Path) -> None:
 
 def _labelled(kind: str, split: str) -> Iterator[dict[str, Any]]:
     rows = [*read_rows(fetched("rotten_tomatoes") / f"{split}.jsonl")]
-    names, manual = ("text", "text_pair"), []
+    first_name, second_name, manual = "text", "text_pair", []
     if kind == "triples":
-        names = ("premise", "hypothesis")
+        first_name, second_name = "premise", "hypothesis"
         manual = (fetched("libreoffice_help") / "train.en").read_text().splitlines()
     for i, row in enumerate(rows):
         text, good = row["text"], row["label"] == "pos"
@@ -133,7 +133,7 @@ def _labelled(kind: str, split: str) -> Iterator[dict[str, Any]]:
             text, label = manual[i % len(manual)], "other"
         elif kind == "scores":
             label = 4.0 if good else 1.0
-        yield {names[0]: first, names[1]: text, "label": label}
+        yield {first_name: first, second_name: text, "label": label}
 
 
 def _numbers() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -97,6 +97,5 @@ def shown(metric: str, value: float, digits: int = 1) -> str:
         name == "f1" and value <= 1
     ):
         return f"{100 * value:.{digits}f} %"
-    return (
-        f"{value:.2f}" if name.startswith(("bleu", "chrf", "f1", "exact_match")) else f"{value:.3f}"
-    )
+    places = 2 if name.startswith(("bleu", "chrf", "f1", "exact_match")) else 3
+    return f"{value:.{places}f}"
